@@ -1,0 +1,292 @@
+"""The conformance suite: what every backend must do, usable by third parties.
+
+`hwprof check-backend NAME` runs all checks; under pytest, parametrise over `CHECKS`:
+
+    @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
+    def test_my_backend(check): check(MyBackend(), Target("cpu"))
+
+A check raises ConformanceError (an AssertionError) with what it saw. Checks in `DEVICE_CHECKS` need a
+clock and a quiet machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwprof import ops
+from hwprof.backends.backend import Backend, Session, Target
+from hwprof.errors import BackendError, UnsupportedOp
+from hwprof.graph import Graph
+from hwprof.graph.reference import run_reference
+from hwprof.ops import OpSpec
+
+TOLERANCES = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
+
+Check = Callable[[Backend, Target], None]
+
+
+class ConformanceError(AssertionError):
+    """A backend does not keep the contract."""
+
+
+def sample_ops(dtype: str) -> tuple[OpSpec, ...]:
+    """One or more ops of every kind: mixes, SE, activations, strides, odd sizes, residuals."""
+    image, odd = (1, 8, 12, 12), (1, 8, 15, 15)
+    return (
+        ops.conv((1, 3, 17, 17), 8, 7, stride=2, activation="relu", dtype=dtype),
+        ops.conv(image, 12, 3, groups=4, activation="swish", dtype=dtype),
+        ops.depthwise(odd, 5, stride=2, activation="hswish", dtype=dtype),
+        OpSpec("relu_conv", image, 8, mix=((3, 8),), dtype=dtype),
+        ops.mbconv(image, 8, 3, 6, activation="relu6", dtype=dtype),
+        ops.mbconv(image, 16, 5, 1, stride=2, activation="relu6", dtype=dtype),
+        ops.mixconv(odd, 8, {3: 16, 5: 16, 7: 16}, se_ratio=0.25, activation="hswish", dtype=dtype),
+        ops.mixconv(odd, 12, {3: 32, 5: 16}, stride=2, activation="swish", dtype=dtype),
+        ops.fused_mbconv(image, 8, 3, 4, se_ratio=0.25, dtype=dtype),
+        OpSpec("basic_block", image, 16, mix=((3, 16),), stride=2, activation="relu", dtype=dtype),
+        ops.squeeze_excite(image, 0.25, dtype=dtype),
+        *(ops.activation(image, name, dtype=dtype) for name in ("relu", "relu6", "hswish", "swish", "sigmoid")),
+        ops.pool(odd, "max", 3, stride=2, dtype=dtype),
+        ops.pool(image, "avg", 3, dtype=dtype),
+        ops.pool(image, "global_avg", dtype=dtype),
+        ops.head(image, 10, 32, activation="hswish", dtype=dtype),
+        ops.fc((2, 16), 10, activation="relu", dtype=dtype),
+        ops.skip(image, dtype=dtype),
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def opened(backend: Backend, graph: Graph, target: Target, seed: int = 0) -> Iterator[Session]:
+    """Compile, prepare, and close afterwards."""
+    artifact = backend.compile(graph, target)
+    with backend.prepare(artifact, np.random.default_rng(seed), target) as session:
+        yield session
+
+
+def outputs_of(session: Session, graph: Graph) -> tuple[list[NDArray[np.generic]], list[NDArray[np.float64]]]:
+    """What the backend computed, and what the float64 reference computes from the same inputs."""
+    inputs = dict(zip(graph.inputs, (b.copy() for b in session.input_buffers()), strict=True))
+    session.run()
+    return session.outputs(), run_reference(graph, inputs)
+
+
+def check_probe(backend: Backend, target: Target) -> None:
+    """`probe` answers the same twice, with a version, or with what is missing and how to get it."""
+    first, second = backend.probe(), backend.probe()
+    _require(first == second, f"probe answered {first}, then {second}")
+    if first.available:
+        _require(bool(first.version), "an available backend has no version")
+    else:
+        _require(bool(first.missing and first.install), "probe does not say what installs it")
+
+
+def check_environment(backend: Backend, target: Target) -> None:
+    """The environment names runtime and version, is plain JSON and the same twice."""
+    first = dict(backend.environment(target))
+    _require(first == dict(backend.environment(target)), "environment differs from call to call")
+    for name in ("runtime", "runtime_version"):
+        _require(bool(first.get(name)), f"environment has no {name}")
+    for name, value in first.items():
+        _require(isinstance(value, (str, int, float, bool, type(None))), f"{name} is {type(value)}")
+
+
+def check_numerics(backend: Backend, target: Target) -> None:
+    """Every op kind agrees with the float64 reference, or is said to be unsupported."""
+    supported = 0
+    for op in sample_ops(target.dtype):
+        graph = op.lower()
+        try:
+            with opened(backend, graph, target) as session:
+                results, expected = outputs_of(session, graph)
+        except UnsupportedOp:
+            continue
+        supported += 1
+        for result, reference in zip(results, expected, strict=True):
+            _close(op.label, result, reference, TOLERANCES[target.dtype])
+    _require(supported > 0, "no op kind at all is supported")
+
+
+def check_chain(backend: Backend, target: Target) -> None:
+    """A chain of ops is one graph and agrees with the reference."""
+    image = (1, 8, 12, 12)
+    chain = [ops.mbconv(image, 8, 3, 6, dtype=target.dtype), ops.mbconv(image, 12, 5, 6, dtype=target.dtype)]
+    graph = ops.lower(chain)
+    with opened(backend, graph, target) as session:
+        results, expected = outputs_of(session, graph)
+    _close("chain", results[0], expected[0], 2 * TOLERANCES[target.dtype])
+
+
+def check_fresh_sessions(backend: Backend, target: Target) -> None:
+    """Two sessions of one artifact are independent, with buffers at different places; the same seed
+    gives the same inputs, another seed other ones."""
+    graph = _small_op(target).lower()
+    artifact = backend.compile(graph, target)
+    one, two, three = (
+        backend.prepare(artifact, np.random.default_rng(seed), target) for seed in (1, 1, 2)
+    )
+    with one, two, three:
+        places = {s.input_buffers()[0].ctypes.data for s in (one, two, three)}
+        _require(len(places) == 3, "sessions share their input buffer")
+        same, other = np.array_equal(one.input_buffers()[0], two.input_buffers()[0]), np.array_equal(
+            one.input_buffers()[0], three.input_buffers()[0]
+        )
+        _require(same and not other, "inputs do not follow the seed")
+        two.run()
+        before = two.outputs()[0]
+        one.input_buffers()[0][...] = 0
+        one.run()
+        _require(np.array_equal(before, two.outputs()[0]), "a run changed another session's output")
+
+
+def check_input_is_live(backend: Backend, target: Target) -> None:
+    """Writing to the input buffer changes the next run (the op is not folded away)."""
+    graph = _small_op(target).lower()
+    with opened(backend, graph, target) as session:
+        session.run()
+        first = session.outputs()[0]
+        session.input_buffers()[0][...] *= 2
+        session.run()
+        _require(not np.array_equal(first, session.outputs()[0]), "the output ignores the input")
+
+
+def check_no_global_rng(backend: Backend, target: Target) -> None:
+    """Neither Python's nor numpy's global random state is touched."""
+    import random
+
+    before = (random.getstate(), np.random.get_state()[1].tolist())  # type: ignore[index,union-attr]
+    with opened(backend, _small_op(target).lower(), target) as session:
+        session.run()
+    after = (random.getstate(), np.random.get_state()[1].tolist())  # type: ignore[index,union-attr]
+    _require(before == after, "a global random state was used")
+
+
+def check_close(backend: Backend, target: Target) -> None:
+    """`close` twice is fine; a run after it raises BackendError."""
+    artifact = backend.compile(_small_op(target).lower(), target)
+    session = backend.prepare(artifact, np.random.default_rng(0), target)
+    session.close()
+    session.close()
+    try:
+        session.run()
+    except BackendError:
+        return
+    raise ConformanceError("a closed session still runs")
+
+
+def check_placement(backend: Backend, target: Target) -> None:
+    """Placement names where the nodes ran, with positive counts."""
+    with opened(backend, _small_op(target).lower(), target) as session:
+        session.run()
+        placement = session.placement()
+    _require(bool(placement), "placement is empty")
+    _require(all(count > 0 for count in placement.values()), f"placement counts: {placement}")
+
+
+def check_timings(backend: Backend, target: Target) -> None:
+    """Timings are as many as asked for, positive whole nanoseconds."""
+    with opened(backend, _small_op(target).lower(), target) as session:
+        session.run()
+        timings = session.time_calls(7)
+    _require(len(timings) == 7, f"asked for 7 timings, got {len(timings)}")
+    _require(all(isinstance(t, int) and t > 0 for t in timings), f"timings: {timings}")
+
+
+def check_unsupported_dtype(backend: Backend, target: Target) -> None:
+    """A dtype that is not declared is refused as unsupported, never compiled as something else."""
+    for dtype in ("float32", "float16", "bfloat16", "int8"):
+        if dtype in backend.dtypes:
+            continue
+        other = Target(target.name, target.threads, dtype)
+        try:
+            backend.compile(_small_op(other).lower(), other)
+        except UnsupportedOp:
+            continue
+        raise ConformanceError(f"dtype {dtype} is not declared, yet compiles")
+
+
+def check_silent(backend: Backend, target: Target) -> None:
+    """Nothing is printed to standard output, neither by Python nor by the runtime's own code."""
+    read, write = os.pipe()
+    sys.stdout.flush()
+    saved = os.dup(1)
+    printed = io.StringIO()
+    try:
+        os.dup2(write, 1)
+        with contextlib.redirect_stdout(printed), opened(backend, _small_op(target).lower(), target) as s:
+            s.run()
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+        os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        text = pipe.read().decode(errors="replace") + printed.getvalue()
+    _require(not text, f"printed to standard output: {text[:100]!r}")
+
+
+def check_work_takes_time(backend: Backend, target: Target) -> None:
+    """Eight times the work is at least twice as slow (median of 20 calls; three tries)."""
+    small = ops.conv((1, 64, 28, 28), 64, 3, dtype=target.dtype)
+    large = ops.conv((1, 64, 56, 56), 128, 3, dtype=target.dtype)
+    ratios = []
+    for _ in range(3):
+        medians = []
+        for op in (small, large):
+            with opened(backend, op.lower(), target) as session:
+                session.time_calls(3)
+                medians.append(float(np.median(session.time_calls(20))))
+        ratios.append(medians[1] / medians[0])
+        if ratios[-1] >= 2:
+            return
+    raise ConformanceError(f"8x the work took only {max(ratios):.2f}x the time")
+
+
+def check_synchronous(backend: Backend, target: Target) -> None:
+    """A group of 2n calls takes 1.6 to 2.4 times a group of n (three tries)."""
+    op = ops.conv((1, 64, 56, 56), 64, 3, dtype=target.dtype)
+    ratios = []
+    for _ in range(3):
+        with opened(backend, op.lower(), target) as session:
+            session.time_calls(3)
+            one = float(np.median(session.time_calls(9, group=4)))
+            two = float(np.median(session.time_calls(9, group=8)))
+        ratios.append(two / one)
+        if 1.6 <= ratios[-1] <= 2.4:
+            return
+    raise ConformanceError(f"twice the calls took {ratios[-1]:.2f}x the time: runs are not synchronous")
+
+
+CHECKS: tuple[Check, ...] = (
+    check_probe, check_environment, check_numerics, check_chain, check_fresh_sessions,
+    check_input_is_live, check_no_global_rng, check_close, check_placement, check_timings,
+    check_unsupported_dtype, check_silent,
+)  # fmt: skip
+DEVICE_CHECKS: tuple[Check, ...] = (check_work_takes_time, check_synchronous)
+
+
+def _small_op(target: Target) -> OpSpec:
+    return ops.mbconv((1, 8, 12, 12), 8, 3, 6, dtype=target.dtype)
+
+
+def _close(
+    name: str, result: NDArray[np.generic], reference: NDArray[np.float64], tolerance: float
+) -> None:
+    """Largest difference against the reference's largest value."""
+    _require(result.shape == reference.shape, f"{name}: shape {result.shape}, not {reference.shape}")
+    difference = float(np.abs(np.asarray(result, dtype=np.float64) - reference).max())
+    scale = float(np.abs(reference).max())
+    _require(
+        difference <= tolerance * scale,
+        f"{name}: differs from the reference by {difference / scale:.2e} of its largest value, "
+        f"{tolerance:g} is allowed",
+    )
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConformanceError(message)

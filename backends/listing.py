@@ -1,0 +1,44 @@
+"""What `hwprof backends` shows: one entry per registered backend, broken ones included."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hwprof.backends.registry import backend_class, backend_names
+from hwprof.errors import BackendError
+
+
+@dataclass(frozen=True)
+class BackendEntry:
+    """A registered backend; `missing` says why it cannot work and `install` what would mend that."""
+
+    name: str
+    available: bool
+    version: str = ""
+    targets: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = ()
+    missing: str = ""
+    install: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def list_backends() -> tuple[BackendEntry, ...]:
+    """Every registered backend. One that does not import is an entry, not an error."""
+    entries = []
+    for name in backend_names():
+        try:
+            backend = backend_class(name)
+        except BackendError as error:
+            entries.append(BackendEntry(name, False, missing=str(error)))
+            continue
+        found = backend.probe()
+        entries.append(
+            BackendEntry(
+                name, found.available, found.version, backend.targets, backend.dtypes,
+                found.missing, found.install,
+            )  # fmt: skip
+        )
+    return tuple(entries)

@@ -1,0 +1,95 @@
+"""What a running build knows of each row, written to the journal as it happens and read back on resume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from hwprof.lut.journal import Journal
+from hwprof.measure.judgement import RecordedVisit
+from hwprof.measure.messages import Compiled, Job, Visit
+
+
+@dataclass
+class RowRecord:
+    """One row in the making. `failure` is (state, reason); `finished` says that no visit is due."""
+
+    job: Job
+    compiled: Compiled | None = None
+    visits: list[RecordedVisit] = field(default_factory=list)
+    failure: tuple[str, str] | None = None
+    finished: bool = False
+
+    @property
+    def started_at(self) -> float | None:
+        return self.visits[0].visit.started_at if self.visits else None
+
+
+class Records:
+    """All rows of a build by job id. Each change is appended to the journal first."""
+
+    def __init__(self, journal: Journal, past: Iterable[Mapping[str, Any]] = ()) -> None:
+        self.rows: dict[str, RowRecord] = {}
+        self._journal = journal
+        for record in past:
+            self._apply(record)
+
+    def add(self, job: Job) -> RowRecord:
+        """The record of a job, made where there is none."""
+        if job.job_id not in self.rows:
+            self._write({"type": "job", "id": job.job_id, "ops": job.to_list()})
+        return self.rows[job.job_id]
+
+    def compiled(self, row: RowRecord, compiled: Compiled) -> None:
+        self._write({"type": "compiled", "id": row.job.job_id, **asdict(compiled)})
+
+    def visited(self, row: RowRecord, made: RecordedVisit) -> None:
+        place = {"process": made.process, "round": made.round, "phase": made.phase}
+        self._write({"type": "visit", "id": row.job.job_id, **place, "visit": asdict(made.visit)})
+
+    def failed(self, row: RowRecord, state: str, reason: str) -> None:
+        self._write({"type": "failure", "id": row.job.job_id, "state": state, "reason": reason})
+
+    def finished(self, row: RowRecord) -> None:
+        self._write({"type": "finished", "id": row.job.job_id})
+
+    def sync(self) -> None:
+        self._journal.sync()
+
+    @property
+    def next_process(self) -> int:
+        """The lowest process number that no visit carries yet."""
+        used = [v.process for row in self.rows.values() for v in row.visits]
+        return max(used, default=-1) + 1
+
+    def _write(self, record: dict[str, Any]) -> None:
+        self._journal.append(record)
+        self._apply(record)
+
+    def _apply(self, record: Mapping[str, Any]) -> None:
+        if record["type"] == "job":
+            self.rows.setdefault(record["id"], RowRecord(Job.from_list(record["ops"])))
+            return
+        row = self.rows.get(record["id"])
+        if row is None:
+            return  # its `job` line was damaged; the caller has said so
+        match record["type"]:
+            case "compiled":
+                row.compiled = Compiled(
+                    record["artifact"], record["compile_ms"], dict(record["placement"])
+                )
+            case "visit":
+                row.visits.append(
+                    RecordedVisit(
+                        record["process"],
+                        record["round"],
+                        record["phase"],
+                        Visit.from_dict(record["visit"]),
+                    )
+                )
+            case "failure":
+                row.failure = (record["state"], record["reason"])
+                row.finished = True
+            case "finished":
+                row.finished = True

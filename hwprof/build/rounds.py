@@ -1,0 +1,86 @@
+"""The order of visits: worker processes take turns, each turn is some shuffled rounds over the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from hwprof.build.record import RowRecord
+from hwprof.build.seal import is_dense_job
+from hwprof.measure.judgement import RecordedVisit, disagreement, settled
+from hwprof.measure.messages import Visit, VisitRequest
+from hwprof.measure.protocol import Protocol
+
+
+class Rounds:
+    """One pass over some rows.
+
+    Order: process 1 makes `turn_visits` rounds over all rows, then process 2, ..., then process 1
+    again, so that a row's visits span the whole pass and every process. After each turn, rows whose
+    visits agree, or whose floor no longer moves, drop out.
+    """
+
+    def __init__(
+        self, protocol: Protocol, rows: Sequence[RowRecord], seed: int, first_process: int, phase: int
+    ) -> None:
+        self._protocol = protocol
+        self._active = list(rows)
+        self._dense = {row.job.job_id: is_dense_job(row) for row in rows}
+        self._seed = seed
+        self._first_process = first_process
+        self._phase = phase
+        self._order = np.random.default_rng([seed, phase, first_process])
+        self._agreed: list[RowRecord] = []
+        self.disagreeing = 0
+
+    def visits(self, cache: str) -> Iterator[tuple[RowRecord, int, VisitRequest, int]]:
+        """(row, process, request, round number), the caller recording each visit before the next."""
+        protocol = self._protocol
+        for turn in range(protocol.turns):
+            for index in range(protocol.processes):
+                process = self._first_process + index
+                for k in range(protocol.turn_visits):
+                    number = turn * protocol.turn_visits + k
+                    for position in self._order.permutation(len(self._active)):
+                        row = self._active[position]
+                        if row.failure is None:
+                            yield row, process, self._request(row, cache, process, number), number
+                if turn > 0 or index == protocol.processes - 1:
+                    self._drop()
+
+    def recorded(self, process: int, number: int, visit: Visit) -> RecordedVisit:
+        return RecordedVisit(process, number, self._phase, visit)
+
+    def newly_agreed(self) -> list[RowRecord]:
+        """Rows whose visits have come to agree since the last call."""
+        agreed, self._agreed = self._agreed, []
+        return agreed
+
+    def _drop(self) -> None:
+        still = []
+        self.disagreeing = 0
+        for row in self._active:
+            if row.failure is not None:
+                continue
+            if not disagreement(self._protocol, row.visits, self._dense[row.job.job_id]):
+                self._agreed.append(row)
+                continue
+            self.disagreeing += 1
+            mine = [v for v in row.visits if v.phase == self._phase]
+            if not settled(mine):
+                still.append(row)
+        self._active = still
+
+    def _request(self, row: RowRecord, cache: str, process: int, number: int) -> VisitRequest:
+        assert row.compiled is not None
+        protocol = self._protocol
+        return VisitRequest(
+            artifact=row.compiled.artifact,
+            seed=(self._seed, process, number, int(row.job.job_id[:8], 16)),
+            cache=cache,
+            visit_ms=protocol.visit_ms,
+            least_calls=protocol.least_calls,
+            group_ms=protocol.group_ms,
+            warm_calls=protocol.warm_calls,
+        )

@@ -1,0 +1,1 @@
+"""How an op is timed: protocol, visits, worker processes and the executor that owns them."""

@@ -1,0 +1,208 @@
+"""Executors: take jobs, give measurements back. The local one owns worker processes on this machine.
+
+The pipeline only knows `Executor`; a device behind a network is another executor on the same seam.
+"""
+
+from __future__ import annotations
+
+import abc
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hwprof.environment import usable_cores
+from hwprof.errors import BackendError, CheckFailed, UnsupportedOp, WorkerDied, WorkerTimeout
+from hwprof.measure.messages import Compiled, Job, Visit, VisitRequest, WorkerConfig
+
+START_LIMIT_S = 60.0
+MEMORY_POLL_S = 1.0
+SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class Executor(abc.ABC):
+    """Compiles jobs and makes visits, one at a time."""
+
+    @abc.abstractmethod
+    def compile(self, job: Job, artifact: Path) -> Compiled:
+        """Compile and check one job; its artifact goes to the given file.
+
+        Raises:
+            UnsupportedOp, CheckFailed, BackendError: as the backend said.
+            WorkerTimeout, WorkerDied: it hung, crashed or outgrew its memory; the worker is gone
+                and the next request gets a new one.
+        """
+
+    @abc.abstractmethod
+    def visit(self, process: int, request: VisitRequest) -> Visit:
+        """One visit by worker process number `process`. Raises as `compile`."""
+
+    @abc.abstractmethod
+    def retire(self) -> None:
+        """End all worker processes; the next requests start new ones."""
+
+    def __enter__(self) -> Executor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.retire()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one worker process may use."""
+
+    op_timeout_s: float = 120.0
+    memory_bytes: int = 4 << 30
+
+
+def measuring_cores(threads: int) -> tuple[int, ...]:
+    """Cores for the timed work: the last `threads` ones, so that core 0, which serves most interrupts,
+    and the pipeline's own process stay out of the way where there are enough."""
+    return usable_cores()[-threads:]
+
+
+class LocalExecutor(Executor):
+    """Worker processes on this machine, each pinned to the same cores, used one at a time.
+
+    Compiling has a worker of its own, so that a compiler's leftovers never sit beside a timed op.
+    """
+
+    COMPILER = -1
+
+    def __init__(
+        self, backend: str, target: str, threads: int, dtype: str, log: Path, limits: Limits | None = None
+    ) -> None:
+        self._config = (backend, target, threads, dtype)
+        self._log = log
+        self._limits = limits or Limits()
+        self._workers: dict[int, _WorkerProcess] = {}
+
+    def compile(self, job: Job, artifact: Path) -> Compiled:
+        request = {"do": "compile", "ops": job.to_list(), "artifact": str(artifact)}
+        return Compiled(**self._ask(self.COMPILER, request))
+
+    def visit(self, process: int, request: VisitRequest) -> Visit:
+        visit = Visit.from_dict(self._ask(process, {"do": "visit", "visit": asdict(request)}))
+        if visit.rss_bytes is not None and visit.rss_bytes > self._limits.memory_bytes:
+            self._workers.pop(process).kill()
+        return visit
+
+    def retire(self) -> None:
+        for worker in self._workers.values():
+            worker.kill()
+        self._workers.clear()
+
+    def _ask(self, process: int, request: dict[str, Any]) -> dict[str, Any]:
+        if process not in self._workers:
+            self._workers[process] = _WorkerProcess(
+                WorkerConfig(*self._config, process, measuring_cores(self._config[2])),
+                self._log,
+                self._limits,
+            )
+        try:
+            answer = self._workers[process].ask(request)
+        except WorkerDied:
+            self._workers.pop(process).kill()
+            raise
+        return _checked(answer)
+
+
+class _WorkerProcess:
+    """One worker: a subprocess, its pipes and its limits."""
+
+    def __init__(self, config: WorkerConfig, log: Path, limits: Limits) -> None:
+        self._limits = limits
+        self._log = log
+        environment = {**os.environ, **dict.fromkeys(SINGLE_THREADED, "1"), "PYTHONUNBUFFERED": "1"}
+        with log.open("ab") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "hwprof.measure.worker", config.to_json()],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=environment,
+                start_new_session=True,
+            )
+        self._pending = b""
+        try:
+            _checked(self._read(START_LIMIT_S))
+        except BaseException:
+            self.kill()
+            raise
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._death() from None
+        return self._read(self._limits.op_timeout_s)
+
+    def kill(self) -> None:
+        """End the worker and whatever it started."""
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def _read(self, limit_s: float) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        deadline = time.monotonic() + limit_s
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            while b"\n" not in self._pending:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise WorkerTimeout(f"no answer within {limit_s:g} s; the worker was killed")
+                if selector.select(min(left, MEMORY_POLL_S)):
+                    chunk = os.read(self._process.stdout.fileno(), 1 << 16)
+                    if not chunk:
+                        raise self._death()
+                    self._pending += chunk
+                else:
+                    self._check_memory()
+        line, _, self._pending = self._pending.partition(b"\n")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _check_memory(self) -> None:
+        try:
+            pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
+        except (OSError, IndexError):
+            return
+        resident = pages * os.sysconf("SC_PAGE_SIZE")
+        if resident > self._limits.memory_bytes:
+            raise WorkerDied(
+                f"the worker used {resident / 2**30:.1f} GiB, more than its limit of "
+                f"{self._limits.memory_bytes / 2**30:.1f} GiB, and was killed"
+            )
+
+    def _death(self) -> WorkerDied:
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            return WorkerDied("the worker closed its pipe without an answer")
+        if code < 0:
+            return WorkerDied(f"the worker died of {signal.Signals(-code).name}; see {self._log}")
+        return WorkerDied(f"the worker ended with exit code {code}; see {self._log}")
+
+
+def _checked(answer: dict[str, Any]) -> dict[str, Any]:
+    if answer.get("failure") == "unsupported":
+        raise UnsupportedOp(answer["reason"])
+    if answer.get("failure"):
+        kind = CheckFailed if answer["reason"].startswith("output ") else BackendError
+        raise kind(answer["reason"])
+    return answer

@@ -1,0 +1,80 @@
+"""Protocol: how many visits, processes and milliseconds a row gets, and when it has enough."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from hwprof.errors import BuildError
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One setting of the measurement (measurement notes, section 4).
+
+    Attributes:
+        visit_ms: timed milliseconds of one visit.
+        least_calls: a visit times at least so many calls (or groups of calls).
+        group_ms: calls shorter than this are timed in groups that last as long.
+        warm_calls: calls before the clock starts, not counted.
+        processes: worker processes a row is visited by; they take turns.
+        turn_visits: visits of each row in one turn of a process.
+        turns: most turns each process gets.
+        rel_precision: the lowest visits, and the processes' floors, must agree within this.
+        second_pass: rows that do not agree get as many visits again, in new processes, later.
+    """
+
+    visit_ms: float = 6.0
+    least_calls: int = 5
+    group_ms: float = 0.02
+    warm_calls: int = 3
+    processes: int = 3
+    turn_visits: int = 4
+    turns: int = 3
+    rel_precision: float = 0.01
+    second_pass: bool = True
+
+    @property
+    def most_visits(self) -> int:
+        """Visits a row gets at most in one pass."""
+        return self.processes * self.turns * self.turn_visits
+
+    @property
+    def least_visits(self) -> int:
+        """Visits a row gets before it can stop."""
+        return self.processes * self.turn_visits
+
+    def within(self, row_ms: float) -> Protocol:
+        """The same protocol with as many visits as fit into `row_ms` of wall time a row.
+
+        A visit costs about twice its timed part. Two visits a process and no second pass is the least.
+        """
+        visits = row_ms / (2.0 * self.visit_ms)
+        if visits >= 2 * self.most_visits:
+            return self
+        per_process = max(2, int(visits / self.processes))
+        if per_process >= self.turn_visits * 2:
+            return replace(self, turns=per_process // self.turn_visits, second_pass=False)
+        return replace(self, turn_visits=min(per_process, self.turn_visits), turns=1, second_pass=False)
+
+
+EFFORTS = {
+    "fast": Protocol(processes=2, turn_visits=3, turns=2, second_pass=False),
+    "normal": Protocol(),
+    "rigorous": Protocol(processes=4, turn_visits=6, turns=4),
+}
+
+
+def protocol(effort: str, rel_precision: float | None = None) -> Protocol:
+    """The protocol of an effort, with its precision replaced where given.
+
+    Raises:
+        BuildError: an unknown effort or a precision outside (0, 0.5].
+    """
+    if effort not in EFFORTS:
+        raise BuildError(f"effort {effort!r} is unknown; choose of {', '.join(EFFORTS)}")
+    chosen = EFFORTS[effort]
+    if rel_precision is None:
+        return chosen
+    if not 0.0 < rel_precision <= 0.5:
+        raise BuildError(f"rel-precision {rel_precision} is not in (0, 0.5]; 0.01 is one percent")
+    return replace(chosen, rel_precision=rel_precision)

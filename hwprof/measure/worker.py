@@ -1,0 +1,124 @@
+"""A worker process: `python -m hwprof.measure.worker CONFIG`, one JSON request a line, one answer.
+
+Answers go out through a private copy of standard output; file descriptor 1 itself is turned to
+standard error first, so that a runtime which prints cannot garble the protocol.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import sys
+import time
+import zlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from hwprof.backends.backend import Artifact, Backend, Target
+from hwprof.backends.registry import load_backend
+from hwprof.errors import BackendError, HwprofError, OpError, UnsupportedOp
+from hwprof.measure.messages import Compiled, Job, VisitRequest, WorkerConfig
+from hwprof.measure.visit import Visitor, check_outputs
+from hwprof.ops import lower
+
+ARTIFACT_MAGIC = b"hwprof-artifact-1\n"
+
+
+def write_artifact(path: Path, artifact: Artifact) -> None:
+    """Metadata and bytes in one file, with a checksum, written whole or not at all."""
+    header = json.dumps(dict(artifact.metadata)).encode()
+    body = struct.pack("<I", len(header)) + header + artifact.data
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(ARTIFACT_MAGIC + struct.pack("<I", zlib.crc32(body)) + body)
+    partial.replace(path)
+
+
+def read_artifact(path: Path) -> Artifact:
+    """Inverse of `write_artifact`.
+
+    Raises:
+        BackendError: the file is damaged.
+    """
+    content = path.read_bytes()
+    start = len(ARTIFACT_MAGIC)
+    body = content[start + 4 :]
+    if content[:start] != ARTIFACT_MAGIC or len(body) < 4:
+        raise BackendError(f"{path} is no artifact of hwprof; run the build again with --fresh")
+    if struct.unpack("<I", content[start : start + 4])[0] != zlib.crc32(body):
+        raise BackendError(f"{path} is damaged; run the build again with --fresh")
+    size = struct.unpack("<I", body[:4])[0]
+    return Artifact(body[4 + size :], json.loads(body[4 : 4 + size]))
+
+
+class Worker:
+    """Answers requests: compile a job, visit an artifact."""
+
+    def __init__(self, config: WorkerConfig) -> None:
+        self._target = Target(config.target, config.threads, config.dtype)
+        self._backend: Backend = load_backend(config.backend)
+        self._visitor = Visitor(self._backend, self._target)
+        self._loaded: dict[str, Artifact] = {}
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        if request["do"] == "compile":
+            return asdict(self._compile(Job.from_list(request["ops"]), Path(request["artifact"])))
+        visit = VisitRequest(**{**request["visit"], "seed": tuple(request["visit"]["seed"])})
+        return asdict(self._visitor.visit(self._artifact(visit.artifact), visit))
+
+    def _compile(self, job: Job, path: Path) -> Compiled:
+        graph = lower(job.ops)
+        start = time.perf_counter()
+        artifact = self._backend.compile(graph, self._target)
+        compile_ms = (time.perf_counter() - start) * 1e3
+        artifact = Artifact(artifact.data, {**artifact.metadata, "op_id": job.job_id})
+        placement: dict[str, int] = {}
+        if self._backend.name != "replay":
+            placement = dict(check_outputs(self._backend, artifact, graph, self._target))
+        write_artifact(path, artifact)
+        return Compiled(str(path), compile_ms, placement)
+
+    def _artifact(self, path: str) -> Artifact:
+        """Read once per process: reading a file again at each visit would disturb the caches."""
+        if path not in self._loaded:
+            self._loaded[path] = read_artifact(Path(path))
+        return self._loaded[path]
+
+
+def failure(error: Exception) -> dict[str, Any]:
+    """An exception as an answer: its kind decides the row's state, its text is the reason."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if not isinstance(error, HwprofError):
+        text = f"{type(error).__name__}: {text}"
+    kind = "unsupported" if isinstance(error, (UnsupportedOp, OpError)) else "failed"
+    return {"failure": kind, "reason": text[:500]}
+
+
+def main(argv: list[str]) -> None:
+    """Serve requests until standard input ends."""
+    config = WorkerConfig.from_json(argv[1])
+    answers: BinaryIO = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    if config.cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, set(config.cores))
+    os.environ["HWPROF_PROCESS"] = str(config.process)
+
+    def send(message: dict[str, Any]) -> None:
+        answers.write(json.dumps(message).encode() + b"\n")
+
+    try:
+        worker = Worker(config)
+    except Exception as error:  # noqa: BLE001 - reported to the parent, which decides
+        send(failure(error))
+        return
+    send({"ready": True})
+    for line in sys.stdin.buffer:
+        try:
+            send(worker.answer(json.loads(line)))
+        except Exception as error:  # noqa: BLE001 - one op's failure must not end the worker
+            send(failure(error))
+
+
+if __name__ == "__main__":
+    main(sys.argv)

@@ -1,0 +1,78 @@
+"""A third-party backend that misbehaves on ops with a stride of 2, in the way its target names.
+
+It is a real out-of-tree distribution: the tests put this folder on the path, and hwprof finds it by
+its entry point.
+"""
+
+import ctypes
+import os
+import time
+
+import numpy as np
+
+from hwprof.backends.backend import Artifact, Target
+from hwprof.backends.simulated import SimulatedBackend, SimulatedSession
+from hwprof.errors import BackendError
+
+HOARD = []
+
+
+class FaultySession(SimulatedSession):
+    fault = ""
+
+    def time_calls(self, count, group=1):
+        if self.fault == "segfault-in-visit":
+            ctypes.string_at(0)
+        if self.fault == "hang-in-visit":
+            time.sleep(3600)
+        if self.fault == "hoard-in-visit":
+            HOARD.append(np.ones(400 << 20, dtype=np.uint8))
+            time.sleep(3600)
+        return super().time_calls(count, group)
+
+    def outputs(self):
+        out = super().outputs()
+        if self.fault == "nan":
+            out[0][:] = np.nan
+        if self.fault == "denormal":
+            out[0] = np.full(out[0].shape, 1e-40, dtype=np.float32)
+        if self.fault == "huge":
+            out[0][:] = 1e6
+        if self.fault == "shape":
+            out[0] = out[0][:, :1]
+        return out
+
+
+class FaultyBackend(SimulatedBackend):
+    name = "faulty"
+    targets = (
+        "none", "segfault", "hang", "print", "raise", "nan", "denormal", "huge", "shape", "leave",
+        "segfault-in-visit", "hang-in-visit", "hoard-in-visit",
+    )  # fmt: skip
+    dtypes = ("float32",)
+
+    def environment(self, target: Target):
+        return {**super().environment(target), "flavour": os.environ.get("FAULTY_FLAVOUR", "plain")}
+
+    def compile(self, graph, target: Target) -> Artifact:
+        bad = any(node.stride == 2 for node in graph.nodes)
+        if bad and target.name == "segfault":
+            ctypes.string_at(0)
+        if bad and target.name == "hang":
+            time.sleep(3600)
+        if bad and target.name == "raise":
+            raise BackendError("the compiler gave up\non this op")
+        if bad and target.name == "leave":
+            os._exit(3)
+        if target.name == "print":
+            os.write(1, b"a compiler's chatter\n")
+            print("more chatter")
+        made = super().compile(graph, target)
+        return Artifact(made.data, {**made.metadata, "bad": bad})
+
+    def prepare(self, artifact, rng, target: Target):
+        exact = Target("exact", target.threads, target.dtype)
+        session = super().prepare(artifact, rng, exact)
+        session.__class__ = FaultySession
+        session.fault = target.name if artifact.metadata["bad"] else ""
+        return session

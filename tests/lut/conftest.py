@@ -1,0 +1,99 @@
+"""Rows, visits and tables for the tests of lut/: plausible, and made without a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from hwprof.lut import Lut, load_lut, null_row, op_columns, write_lut
+from hwprof.ops import OpSpec, conv, fc, head, mbconv, mixconv
+
+START = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
+HERE, THERE = "env-here", "env-there"
+METADATA = {
+    "spaces": ["tiny"],
+    "environments": {
+        HERE: {"identity": {"device": "cpu-a", "runtime": "ort 1.31"}, "conditions": {"host": "h"}},
+        THERE: {"identity": {"device": "cpu-a", "runtime": "ort 1.32"}, "conditions": {"host": "h"}},
+    },
+}
+OPS = (
+    conv((1, 3, 32, 32), 16, kernel=3, stride=2, activation="relu"),
+    mbconv((1, 16, 16, 16), 16, kernel=3, expansion=6, activation="relu6"),
+    mbconv((1, 16, 16, 16), 24, kernel=5, expansion=6, activation="hswish", stride=2, se_ratio=0.25),
+    mixconv((1, 24, 8, 8), 24, mix={3: 48, 5: 96}, activation="hswish"),
+    head((1, 24, 8, 8), 10, hidden=96),
+    fc((1, 96), 10),
+)
+
+
+def make_row(op: OpSpec, latency_ms: float | None = 1.0, **changes: Any) -> dict[str, Any]:
+    """A measured row, or a failed one for latency None."""
+    row = {**null_row(), **op_columns(op)}
+    row |= {
+        "environment_id": HERE, "granularity": "op", "cache": "warm", "backend": "onnxruntime",
+        "target": "cpu", "threads": 1, "regime": "burst", "source": "measured", "space": "tiny",
+        "energy_reason": "no sensor", "peak_memory_source": "not measured", "hwprof_version": "0.1.0",
+        "schema_version": 1, "build_id": "b1", "started_at": START, "compile_ms": 3.0,
+    }  # fmt: skip
+    if latency_ms is None:
+        return row | {"state": "failed", "reason": "worker died"} | changes
+    factors = {
+        "latency_ms": 1.0, "latency_low_ms": 0.99, "latency_high_ms": 1.02, "min_ms": 0.98, "p10_ms": 1.0,
+        "p50_ms": 1.1, "p90_ms": 1.3, "p99_ms": 2.0,
+    }  # fmt: skip
+    row |= {name: latency_ms * factor for name, factor in factors.items()}
+    row |= {"visits": 24, "clean_visits": 23, "processes": 3, "samples": 400, "state": "converged"}
+    return row | changes
+
+
+def make_visits(row: dict[str, Any], count: int = 3) -> list[dict[str, Any]]:
+    """Visits of a measured row."""
+    key = {name: row[name] for name in ("op_id", "environment_id", "granularity", "cache")}
+    return [
+        {
+            **key, "process": i % 3, "round": i, "phase": 1, "started_at": START + timedelta(seconds=i),
+            "calls": 20, "group": 1, "p10_ms": row["latency_ms"], "p50_ms": 1.1 * row["latency_ms"],
+            "p90_ms": 1.2 * row["latency_ms"], "max_ms": 2 * row["latency_ms"], "cpu_share": 0.99,
+            "switches": None, "dense_sentinel_ms": 0.5, "memory_sentinel_ms": None, "clean": True,
+        }
+        for i in range(count)
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def make() -> SimpleNamespace:
+    """The helpers of this module, for tests (which cannot import it)."""
+    return SimpleNamespace(
+        ops=OPS, row=make_row, visits=make_visits, metadata=METADATA, here=HERE, there=THERE
+    )
+
+
+@pytest.fixture()
+def save(tmp_path: Path) -> Callable[..., Lut]:
+    """Write rows (and their visits) to a table and load it."""
+
+    def write_and_load(
+        rows: list[dict[str, Any]], name: str = "lut.parquet", visits: list[dict[str, Any]] | None = None
+    ) -> Lut:
+        write_lut(tmp_path / name, rows, metadata=METADATA, visits=visits)
+        return load_lut(tmp_path / name)
+
+    return write_and_load
+
+
+@pytest.fixture()
+def rows() -> list[dict[str, Any]]:
+    """One converged row per op, of 1, 2, 3, ... ms."""
+    return [make_row(op, float(i)) for i, op in enumerate(OPS, start=1)]
+
+
+@pytest.fixture()
+def lut(save: Callable[..., Lut], rows: list[dict[str, Any]]) -> Lut:
+    """A saved table of `rows` with their visits."""
+    return save(rows, visits=[visit for row in rows for visit in make_visits(row)])
