@@ -111,6 +111,7 @@ class Backend(abc.ABC):
         dtypes: element types that it compiles.
         host_clock: whether the calling thread does the work, so that its CPU time, its context
             switches and the host's sentinels say something about a visit.
+        caches: cache states that it can be timed in. A host backend gets its caches swept by hwprof.
         leases_device: whether its timed work needs the machine to itself.
     """
 
@@ -118,6 +119,7 @@ class Backend(abc.ABC):
     targets: ClassVar[tuple[str, ...]] = ("cpu",)
     dtypes: ClassVar[tuple[str, ...]] = ("float32",)
     host_clock: ClassVar[bool] = True
+    caches: ClassVar[tuple[str, ...]] = ("warm", "in_chain", "evicted")
     leases_device: ClassVar[bool] = True
 
     @classmethod

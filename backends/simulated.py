@@ -78,6 +78,10 @@ class SimulatedBackend(Backend):
         return {"runtime": "simulated", "runtime_version": "1"}
 
     def compile(self, graph: Graph, target: Target) -> Artifact:
+        if target.dtype not in self.dtypes:
+            raise UnsupportedOp(
+                f"simulated does not compile {target.dtype}; choose of {', '.join(self.dtypes)}"
+            )
         if any(node.primitive == "onnx" for node in graph.nodes):
             raise UnsupportedOp("simulated cannot price an opaque ONNX block")
         truth = {"true_ms": true_latency_ms(graph)}

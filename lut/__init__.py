@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hwprof.lut.content import content_hash
     from hwprof.lut.journal import Journal, JournalContent, read_journal
-    from hwprof.lut.sql import query
     from hwprof.lut.reading import visits_path_of
     from hwprof.lut.rows import check_row, check_table, null_row, op_columns, rows_to_table
     from hwprof.lut.schema import (
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
         VISIT_COLUMNS,
         Column,
     )
+    from hwprof.lut.sql import query
     from hwprof.lut.table import Lut, load_lut, verify_lut
     from hwprof.lut.write import check_destination, write_lut
 

@@ -17,8 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from hwprof.errors import BuildError, LutError
 from hwprof.lut.files import sync_folder
+
+from hwprof.errors import BuildError, LutError
 
 FORMAT = 1
 FORMAT_KEY = "hwprof_journal"
@@ -68,7 +69,9 @@ def read_journal(path: str | os.PathLike[str]) -> JournalContent:
                     damaged.append(number)
                     records.extend(_after_lost_newline(line[:-1]))
     except OSError as error:
-        raise LutError(f"journal {path} cannot be read: {error.strerror}; it was left as it is") from None
+        raise LutError(
+            f"journal {path} cannot be read: {error.strerror}; it was left as it is"
+        ) from None
     if header is None:
         header = _checked_header(path, None)
     return JournalContent(header, tuple(records), tuple(damaged), torn)
@@ -246,11 +249,13 @@ def _checked_header(path: Path, header: dict[str, Any] | None) -> dict[str, Any]
     version = None if header is None else header.pop(FORMAT_KEY, None)
     if header is None or not isinstance(version, int):
         raise LutError(
-            f"{path} has no readable journal header, so it is no journal or its start is damaged; it was "
-            "left as it is: move it away, or start over with --fresh"
+            f"{path} has no readable journal header: it is no journal, or its start is damaged; it was "
+            "left as it is; move it away, or start over with --fresh"
         )
     if version > FORMAT:
-        raise LutError(f"{path} is a journal of format {version}, this hwprof reads {FORMAT}; upgrade hwprof")
+        raise LutError(
+            f"{path} is a journal of format {version}, this hwprof reads {FORMAT}; upgrade hwprof"
+        )
     return header
 
 
@@ -258,7 +263,9 @@ def _open_for_append(path: Path) -> int:
     try:
         return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     except OSError as error:
-        raise LutError(f"journal {path} cannot be written: {error.strerror}; it was left as it is") from None
+        raise LutError(
+            f"journal {path} cannot be written: {error.strerror}; it was left as it is"
+        ) from None
 
 
 def _take_lock(path: Path) -> int:
@@ -282,7 +289,7 @@ def _take_lock(path: Path) -> int:
         if lock >= 0:
             os.close(lock)
         raise LutError(
-            f"journal {path} cannot be locked: {error.strerror}; free space or give a path in an existing "
-            "folder that you can write to"
+            f"journal {path} cannot be locked: {error.strerror}; free space, or give a path in an "
+            "existing folder that you can write to"
         ) from None
     return lock

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+import binascii
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from hwprof.lut.content import text_bytes
 from numpy.typing import NDArray
 
 from hwprof.errors import LutError
-from hwprof.lut.content import text_bytes
 from hwprof.ops import OpSpec
 
 ID_LENGTH = 20
-NOT_HEX = 255
+HEX = re.compile(f"[0-9a-fA-F]{{{ID_LENGTH}}}")
+CODE = np.dtype([("high", ">u8"), ("low", ">u2")])
 
-Ops = Sequence[OpSpec] | Sequence[str] | NDArray[Any] | pa.Array | pa.ChunkedArray
+Ops: TypeAlias = Sequence[OpSpec] | Sequence[str] | NDArray[Any] | pa.Array | pa.ChunkedArray
 Positions = NDArray[np.int64]
-
-_NIBBLES = np.full(256, NOT_HEX, np.uint8)
-_NIBBLES[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def as_id_array(ops: Ops) -> pa.Array:
         return pa.array(ops, pa.string())
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         ids = {op: op.op_id for op in set(ops) if isinstance(op, OpSpec)}
-        texts = [ids.get(op, op) for op in ops]
+        texts = [ids[op] if isinstance(op, OpSpec) else op for op in ops]
     for text in texts:
         if not isinstance(text, str):
             raise LutError(f"cannot look up {text!r}; give an OpSpec or an op id")
@@ -92,21 +92,17 @@ def encode(ids: pa.Array | pa.ChunkedArray) -> Codes:
     """Ids as numbers.
 
     Raises:
-        LutError: one is not 20 lower-case hex digits.
+        LutError: one is not 20 hex digits.
     """
     if isinstance(ids, pa.ChunkedArray):
         ids = ids.combine_chunks()
-    if not len(ids):
-        return Codes(np.empty(0, np.uint64), np.empty(0, np.uint16))
-    lengths = pc.binary_length(ids)
-    misfit = pc.index(pc.equal(pc.fill_null(lengths, 0), ID_LENGTH), False).as_py()
-    if misfit >= 0:
-        raise LutError(f"{ids[misfit].as_py()!r} is no op id (20 lower-case hex digits); see OpSpec.op_id")
-    nibbles = _NIBBLES[np.frombuffer(text_bytes(ids), np.uint8)]
-    if nibbles.max() == NOT_HEX:
-        misfit = int(np.argmax(nibbles)) // ID_LENGTH
-        raise LutError(f"{ids[misfit].as_py()!r} is no op id (20 lower-case hex digits); see OpSpec.op_id")
-    octets = (nibbles[::2] << 4 | nibbles[1::2]).reshape(-1, ID_LENGTH // 2)
-    high = np.ascontiguousarray(octets[:, :8]).view(">u8").ravel().astype(np.uint64)
-    low = np.ascontiguousarray(octets[:, 8:]).view(">u2").ravel().astype(np.uint16)
-    return Codes(high, low)
+    fits = pc.equal(pc.fill_null(pc.binary_length(ids), 0), ID_LENGTH)
+    try:
+        if not pc.all(fits).as_py():
+            raise ValueError
+        octets = binascii.unhexlify(text_bytes(ids))
+    except ValueError:
+        misfit = next(text for text in ids.to_pylist() if not HEX.fullmatch(str(text)))
+        raise LutError(f"{misfit!r} is no op id (20 hex digits); see OpSpec.op_id") from None
+    codes = np.frombuffer(octets, CODE)
+    return Codes(codes["high"].astype(np.uint64), codes["low"].astype(np.uint16))

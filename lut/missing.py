@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from hwprof.lut.lookup import Ops
 from numpy.typing import NDArray
 
 from hwprof.errors import MissingRow
-from hwprof.lut.lookup import Ops
 from hwprof.ops import OpSpec
 
 if TYPE_CHECKING:
@@ -21,15 +21,20 @@ if TYPE_CHECKING:
 NAMED = 5
 NEAREST = 3
 SIZES = (
-    "batch", "in_channels", "height", "width", "out_channels", "kernel_min", "kernel_max", "hidden_channels",
-    "stride", "se_channels", "groups",
+    "batch", "in_channels", "height", "width", "out_channels", "kernel_min", "kernel_max",
+    "hidden_channels", "stride", "se_channels", "groups",
 )  # fmt: skip
 TEXTS = {"kind": 100.0, "dtype": 10.0, "activation": 0.5}
 IDENTITY_SHOWN = 4
 
 
 def missing_rows(
-    lut: Lut, ops: Ops, rows: NDArray[np.int64], bad: NDArray[np.int64], choice: Choice, allow_unstable: bool
+    lut: Lut,
+    ops: Ops,
+    rows: NDArray[np.int64],
+    bad: NDArray[np.int64],
+    choice: Choice,
+    allow_unstable: bool,
 ) -> MissingRow:
     """One error for all ops at the positions `bad`, whose row is -1 or not usable."""
     matching = lut.rows_matching(*choice)
@@ -53,7 +58,8 @@ def missing_rows(
         else _remedy(lut, int(rows[bad[0]]))
     )
     return MissingRow(
-        f"{len(bad)} of {len(rows)} ops have no usable row in {lut.path}: {'; '.join(named)}{more}; {step}"
+        f"{len(bad)} of {len(rows)} ops have no usable row in {lut.path}: "
+        f"{'; '.join(named)}{more}; {step}"
     )
 
 
@@ -61,8 +67,8 @@ def without_value(lut: Lut, rows: NDArray[np.int64], column: str) -> MissingRow:
     """The error for rows that are there but null in the wanted column."""
     labels = lut.columns(["label"]).column(0).take(pa.array(rows[:NAMED])).to_pylist()
     return MissingRow(
-        f"{column} is null in {len(rows)} of the rows looked up in {lut.path}, first {', '.join(labels)}; "
-        "choose another column, or build those rows again"
+        f"{column} is null in {len(rows)} of the rows looked up in {lut.path}, first "
+        f"{', '.join(labels)}; choose another column, or build those rows again"
     )
 
 
@@ -75,7 +81,8 @@ def nothing_matches(lut: Lut, choice: Choice) -> MissingRow:
     names = ["granularity", "cache", "threads"]
     groups = lut.columns(names).group_by(names).aggregate([([], "count_all")]).to_pylist()
     has = "; ".join(
-        f"{g['granularity']}, {g['cache']}, {g['threads']} threads: {g['count_all']} rows" for g in groups
+        f"{g['granularity']}, {g['cache']}, {g['threads']} threads: {g['count_all']} rows"
+        for g in groups
     )
     return MissingRow(f"{lut.path} has no row with {asked}; it has {has or 'no rows at all'}")
 
@@ -128,7 +135,9 @@ def _space_with(op: OpSpec, preferred: Sequence[str]) -> str | None:
     return None
 
 
-def nearest(lut: Lut, op: OpSpec, rows: NDArray[np.int64], allow_unstable: bool = False) -> list[dict[str, Any]]:
+def nearest(
+    lut: Lut, op: OpSpec, rows: NDArray[np.int64], allow_unstable: bool = False
+) -> list[dict[str, Any]]:
     """Up to 3 usable rows, nearest first: of the same kind if there are any, then by the sum of
     distances of shapes, channels and kernels on a logarithmic scale."""
     rows = rows[lut.usable(allow_unstable)[rows]]

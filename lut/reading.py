@@ -10,8 +10,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-from hwprof.errors import LutError
 from hwprof.lut.schema import (
     COLUMNS,
     METADATA,
@@ -22,9 +20,15 @@ from hwprof.lut.schema import (
     few_valued,
 )
 
+from hwprof.errors import LutError
+
 PREFIX = "hwprof."
 MAGIC = b"PAR1"
-DAMAGED = "restore it from a copy, or run its `hwprof build-lut` command again (a kept journal is reused)"
+# What pyarrow raises for damaged bytes; ValueError for names that are no UTF-8.
+UNREADABLE = (pa.ArrowException, OSError, ValueError)
+DAMAGED = (
+    "restore it from a copy, or run its `hwprof build-lut` command again (a kept journal is reused)"
+)
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,11 @@ class StoredTable:
             LutError: a page is damaged (its checksum does not match).
         """
         try:
-            return self.file.read(columns=list(names)).select(list(names))
-        except (pa.ArrowException, OSError) as error:
+            table = self.file.read(columns=list(names)).select(list(names))
+            table.validate(full=True)  # a damaged page header can pass the checksums
+        except UNREADABLE as error:
             raise LutError(f"{self.path} is damaged ({_short(error)}); {DAMAGED}") from None
+        return table
 
 
 def visits_path_of(path: Path) -> Path:
@@ -89,7 +95,9 @@ def _open(path: Path, kind: str, columns: tuple[Column, ...], keys: Sequence[str
         )
     _check_schema(path, file.schema_arrow, columns)
     if missing := [key for key in keys if key not in metadata]:
-        raise LutError(f"{path} lacks the metadata {', '.join(PREFIX + key for key in missing)}; {DAMAGED}")
+        raise LutError(
+            f"{path} lacks the metadata {', '.join(PREFIX + key for key in missing)}; {DAMAGED}"
+        )
     if kind == "table" and not isinstance(metadata["environments"], dict):
         raise LutError(f"{path}: metadata {PREFIX}environments is no JSON object; {DAMAGED}")
     return StoredTable(path, metadata, file.metadata.num_rows, file)
@@ -112,10 +120,14 @@ def _open_parquet(path: Path, columns: tuple[Column, ...]) -> pq.ParquetFile:
         what = "is empty" if not magic else "is no Parquet file"
         raise LutError(f"{path} {what}; give the .parquet file that `hwprof build-lut` wrote")
     try:
+        source = pa.OSFile(str(path))
+        there = set(pq.read_schema(source).names)
         return pq.ParquetFile(
-            path, read_dictionary=few_valued(columns), page_checksum_verification=True
+            source,
+            read_dictionary=[name for name in few_valued(columns) if name in there],
+            page_checksum_verification=True,
         )
-    except (pa.ArrowException, OSError) as error:
+    except UNREADABLE as error:
         raise LutError(f"{path} is cut off or damaged ({_short(error)}); {DAMAGED}") from None
 
 
@@ -142,13 +154,17 @@ def _check_schema(path: Path, schema: pa.Schema, columns: tuple[Column, ...]) ->
     if missing := [name for name in names if name not in schema.names]:
         raise LutError(f"{path} lacks the columns {', '.join(missing)} of schema 1; {DAMAGED}")
     if unknown := [name for name in schema.names if name not in names]:
-        raise LutError(f"{path} has columns that schema 1 does not know: {', '.join(unknown)}; drop them")
+        raise LutError(
+            f"{path} has columns that schema 1 does not know: {', '.join(unknown)}; drop them"
+        )
     for column in columns:
         found = schema.field(column.name).type
         if pa.types.is_dictionary(found):
             found = found.value_type
         if found != column.type:
-            raise LutError(f"{path}: column {column.name} is {found}, schema 1 says {column.type}; {DAMAGED}")
+            raise LutError(
+                f"{path}: column {column.name} is {found}, schema 1 says {column.type}; {DAMAGED}"
+            )
 
 
 def _short(error: Exception) -> str:

@@ -7,9 +7,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-
-from hwprof.errors import LutError
-from hwprof.graph import cost
 from hwprof.lut.schema import (
     CACHES,
     COLUMNS,
@@ -22,6 +19,9 @@ from hwprof.lut.schema import (
     Column,
     arrow_schema,
 )
+
+from hwprof.errors import LutError
+from hwprof.graph import cost
 from hwprof.ops import OpSpec
 
 LATENCIES = (
@@ -94,8 +94,11 @@ def rows_to_table(rows: Iterable[Mapping[str, Any]], columns: tuple[Column, ...]
             _fail_names(row.keys(), columns, f"row {number} ({row.get('label', 'no label')})")
     arrays = []
     for column in columns:
+        values = [row[column.name] for row in rows]
         try:
-            arrays.append(pa.array([row[column.name] for row in rows], column.type))
+            arrays.append(pa.array(values, column.type))
+            if pa.types.is_integer(column.type) and arrays[-1].to_pylist() != values:
+                raise pa.ArrowInvalid("a number with a fraction")  # Arrow would cut it off in silence
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
             raise LutError(f"column {column.name} takes {column.type}: {_first_line(error)}") from None
     return pa.table(arrays, schema=arrow_schema(columns))
@@ -173,7 +176,9 @@ def _check_values(table: pa.Table, columns: tuple[Column, ...]) -> None:
             _refuse(table, column.name, values.is_null(), "any value but null")
         if column.name in ALLOWED:
             allowed = ALLOWED[column.name]
-            _refuse(table, column.name, pc.invert(pc.is_in(values, pa.array(allowed))), ", ".join(allowed))
+            _refuse(
+                table, column.name, pc.invert(pc.is_in(values, pa.array(allowed))), ", ".join(allowed)
+            )
         elif pa.types.is_floating(column.type):
             _refuse(table, column.name, pc.invert(pc.is_finite(values)), "finite numbers or null")
             if column.name in ABOVE_ZERO:

@@ -53,7 +53,7 @@ def _few(name: str, meaning: str, null_when: str = "") -> Column:
 
 COLUMNS = (
     Column("op_id", TEXT, "key: 20 hex digits, hash of op_json"),
-    _few("environment_id", "key: hash of an environment's identity; metadata `environments` spells it out"),
+    _few("environment_id", "key: hash of an environment's identity, told by metadata `environments`"),
     _few("granularity", f"key: what was timed: {', '.join(GRANULARITIES)}"),
     _few("cache", f"key: cache state while timing: {', '.join(CACHES)}"),
     _few("kind", "op kind, e.g. mbconv; `chain` for a pair or network; `overhead`"),
@@ -61,11 +61,11 @@ COLUMNS = (
     Column("op_json", TEXT, "canonical JSON of the op; a JSON list of ops for a pair or network"),
     Column("batch", INT, "batch size", "images"),
     Column("in_channels", INT, "channels of the input", "channels", "overhead"),
-    Column("height", INT, "height of the input", "pixels", "input without height (fc); overhead"),
-    Column("width", INT, "width of the input", "pixels", "input without width (fc); overhead"),
+    Column("height", INT, "height of the input", "pixels", "no height (fc); overhead"),
+    Column("width", INT, "width of the input", "pixels", "no width (fc); overhead"),
     Column("out_channels", INT, "channels of the output", "channels", "overhead"),
-    Column("out_height", INT, "height of the output", "pixels", "output without height (fc, head); overhead"),
-    Column("out_width", INT, "width of the output", "pixels", "output without width (fc, head); overhead"),
+    Column("out_height", INT, "height of the output", "pixels", "no height (fc, head); overhead"),
+    Column("out_width", INT, "width of the output", "pixels", "no width (fc, head); overhead"),
     _few("kernel_mix", "kernel sides and their channels, e.g. `3:64,5:32`", NO_KERNEL),
     Column("kernel_min", INT, "smallest kernel side", "pixels", NO_KERNEL),
     Column("kernel_max", INT, "largest kernel side", "pixels", NO_KERNEL),
@@ -91,7 +91,9 @@ COLUMNS = (
     _few("target", "what the backend compiled for, e.g. cpu"),
     Column("threads", INT, "threads given to the runtime", "threads"),
     _few("regime", "how calls follow each other: `burst` (back to back within a visit)"),
-    Column("latency_ms", DOUBLE, "the estimate: mean of the 3 lowest visit p10s (a floor)", "ms", NO_NUMBER),
+    Column(
+        "latency_ms", DOUBLE, "the estimate, a floor: mean of the 3 lowest visit p10s", "ms", NO_NUMBER
+    ),
     Column("latency_low_ms", DOUBLE, "lower end of the interval around latency_ms", "ms", NO_SPREAD),
     Column("latency_high_ms", DOUBLE, "upper end of the interval around latency_ms", "ms", NO_SPREAD),
     Column("min_ms", DOUBLE, "fastest call", "ms", NO_SPREAD),
@@ -109,8 +111,8 @@ COLUMNS = (
     Column("flops", LONG, "analytic cost; a multiply-accumulate counts as two", "FLOPs", "unknown"),
     Column("parameters", LONG, "weights and biases, BatchNorm folded", "values", "unknown"),
     Column(
-        "bytes_moved", LONG, "tensors and weights, each read or written once, activations fused", "bytes",
-        "unknown",
+        "bytes_moved", LONG, "tensors and weights, each read or written once, activations fused",
+        "bytes", "unknown",
     ),
     Column("energy_mj", DOUBLE, "energy of one call", "mJ", "no sensor: see energy_reason"),
     _few("energy_reason", "why energy_mj is null", "energy_mj has a value"),
@@ -144,7 +146,7 @@ VISIT_COLUMNS = (
     Column("cpu_share", SINGLE, "thread CPU time / wall time of the visit", "ratio", "not told here"),
     Column("switches", INT, "involuntary context switches in the visit", "switches", "not told here"),
     Column("dense_sentinel_ms", SINGLE, "dense sentinel op next to the visit", "ms", "not timed"),
-    Column("memory_sentinel_ms", SINGLE, "memory-bound sentinel op next to the visit", "ms", "not timed"),
+    Column("memory_sentinel_ms", SINGLE, "memory sentinel op next to the visit", "ms", "not timed"),
     Column("clean", FLAG, "whether sentinels and cpu_share passed their gates"),
 )  # fmt: skip
 

@@ -6,14 +6,14 @@ import re
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from hwprof.lut.table import Lut
 
 from hwprof.errors import LutError
-from hwprof.lut.table import Lut
 
 if TYPE_CHECKING:
     import duckdb
 
-SEALED = {
+SEALED: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": "false",  # no file, no network, no extension, no Python variable
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
@@ -42,7 +42,7 @@ def query(lut: Lut, sql: str) -> pa.Table:
             except LutError as error:
                 no_visits = error  # `visits` may also be meant as the column of that name
         connection.execute("SET lock_configuration = true")
-        return connection.sql(sql).to_arrow_table()
+        return _with_distinct_names(connection.sql(sql).to_arrow_table())
     except duckdb.CatalogException as error:
         raise no_visits or _in_one_line(error) from None
     except duckdb.Error as error:
@@ -58,6 +58,13 @@ def _check_statement(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     if kinds != [duckdb.StatementType.SELECT]:
         found = ", ".join(kind.name for kind in kinds) or "none"
         raise LutError(f"SQL must be one SELECT statement, found {found}")
+
+
+def _with_distinct_names(result: pa.Table) -> pa.Table:
+    names = result.column_names
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise LutError(f"SQL: two columns of the result are named {twice[0]}; rename one with AS")
+    return result
 
 
 def _in_one_line(error: Exception) -> LutError:

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-
 from hwprof.lut.missing import describe_identity
 from hwprof.lut.reading import visits_path_of
 from hwprof.lut.table import Lut
@@ -21,9 +20,19 @@ def summarise(lut: Lut) -> dict[str, Any]:
     `converged_share` is over all rows. The relative interval half-width, (high - low) / (2 latency),
     is over the rows that have an interval; null if none has.
     """
-    names = ["state", "granularity", "cache", "environment_id", "latency_ms", "latency_low_ms", "latency_high_ms"]
+    names = [
+        "state",
+        "granularity",
+        "cache",
+        "environment_id",
+        "latency_ms",
+        "latency_low_ms",
+        "latency_high_ms",
+    ]
     table = lut.columns(names)
-    states, environments = (_counts(table.column(name).to_pylist()) for name in ("state", "environment_id"))
+    states, environments = (
+        _counts(table.column(name).to_pylist()) for name in ("state", "environment_id")
+    )
     latency, low, high = (table.column(name).to_numpy() for name in names[4:])
     half = (high - low) / (2 * latency)
     half = half[~np.isnan(half)]

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
-
-from hwprof.errors import LutError, MissingRow
 from hwprof.lut import missing
 from hwprof.lut.content import content_hash
 from hwprof.lut.lookup import Codes, Index, Ops, as_id_array, build_index, encode
 from hwprof.lut.reading import open_table, open_visits, visits_path_of
 from hwprof.lut.schema import CACHES, COLUMNS, GRANULARITIES, USABLE_STATES, VISIT_COLUMNS, arrow_schema
+from numpy.typing import NDArray
+
+from hwprof.errors import LutError, MissingRow
 from hwprof.ops import OpSpec
 
 if TYPE_CHECKING:
@@ -104,8 +104,8 @@ class Lut:
         stored = open_visits(visits_path_of(self.path))
         if stored.metadata["content_hash"] != self.metadata["visits_hash"]:
             raise LutError(
-                f"{stored.path} holds the visits of another table than {self.path} (their hashes differ); "
-                "restore both files of one build, or run its `hwprof build-lut` command again"
+                f"{stored.path} holds the visits of another table than {self.path} (their hashes differ)"
+                "; restore both files of one build, or run its `hwprof build-lut` command again"
             )
         return stored.read(stored.file.schema_arrow.names)
 
@@ -178,8 +178,7 @@ class Lut:
         """
         mask = np.ones(len(self), dtype=bool)
         for name, wanted in columns.items():
-            if name not in NAMES:
-                raise LutError(f"unknown column {name!r}; the table has {', '.join(NAMES)}")
+            _check_name(name)
             several = isinstance(wanted, (list, tuple, set, frozenset))
             mask &= self._equals(name, list(wanted) if several else [wanted])
         kept = pa.array(mask)
@@ -187,13 +186,20 @@ class Lut:
             self.metadata, int(mask.sum()), lambda names: self.columns(names).filter(kept), self.path
         )
 
+    def sort(self, column: str, *, descending: bool = False) -> Lut:
+        """Rows in order of a column, nulls last.
+
+        Raises:
+            LutError: an unknown column.
+        """
+        _check_name(column)
+        key = [(column, "descending" if descending else "ascending")]
+        order = pc.sort_indices(_decoded(self.columns([column])), sort_keys=key)
+        return Lut(self.metadata, len(self), lambda names: self.columns(names).take(order), self.path)
+
     def to_pandas(self) -> pd.DataFrame:
         """All columns as pandas reads them from the file itself (text as text, no categories)."""
-        decoded = [
-            column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-            for column in self.table.columns
-        ]
-        frame: pd.DataFrame = pa.table(decoded, names=list(NAMES)).to_pandas()
+        frame: pd.DataFrame = _decoded(self.table).to_pandas()
         return frame
 
     def usable(self, allow_unstable: bool = False) -> NDArray[np.bool_]:
@@ -207,18 +213,25 @@ class Lut:
         self, granularity: str, cache: str, environment: str | None, threads: int | None
     ) -> NDArray[np.int64]:
         """Positions of the rows of one granularity, cache state, environment and thread count."""
-        for name, value, allowed in (("granularity", granularity, GRANULARITIES), ("cache", cache, CACHES)):
+        for name, value, allowed in (
+            ("granularity", granularity, GRANULARITIES),
+            ("cache", cache, CACHES),
+        ):
             if value not in allowed:
                 raise LutError(f"{name} {value!r} is unknown; choose of {', '.join(allowed)}")
         if environment is not None and environment not in self.environments:
-            raise LutError(
-                f"environment {environment!r} is not in {self.path}; it has {missing.environment_list(self)}"
-            )
-        wanted = {"granularity": granularity, "cache": cache, "environment_id": environment, "threads": threads}
+            has = missing.environment_list(self)
+            raise LutError(f"environment {environment!r} is not in {self.path}; it has {has}")
+        wanted: dict[str, str | int | None] = {
+            "granularity": granularity,
+            "cache": cache,
+            "environment_id": environment,
+            "threads": threads,
+        }
         mask = np.ones(len(self), dtype=bool)
-        for name, value in wanted.items():
-            if value is not None:
-                mask &= self._equals(name, [value])
+        for name, only in wanted.items():
+            if only is not None:
+                mask &= self._equals(name, [only])
         return np.flatnonzero(mask)
 
     def _rows_of(self, ops: Ops, choice: Choice, allow_unstable: bool) -> NDArray[np.int64]:
@@ -260,7 +273,9 @@ class Lut:
 
     def _column_values(self, name: str) -> NDArray[np.float64]:
         """A numeric column as float64, null as NaN (checked before anything leaves this class)."""
-        numeric = [c.name for c in COLUMNS if pa.types.is_integer(c.type) or pa.types.is_floating(c.type)]
+        numeric = [
+            c.name for c in COLUMNS if pa.types.is_integer(c.type) or pa.types.is_floating(c.type)
+        ]
         if name not in numeric:
             raise LutError(f"column {name!r} is no number; choose of {', '.join(numeric)}")
         if name not in self._values:
@@ -286,3 +301,17 @@ def verify_lut(path: str | os.PathLike[str]) -> None:
                 f"{place} was changed after it was written: its content hashes to {found[:12]}, "
                 f"its metadata say {str(stored)[:12]}; restore it from a copy"
             )
+
+
+def _check_name(name: str) -> None:
+    if name not in NAMES:
+        raise LutError(f"unknown column {name!r}; the table has {', '.join(NAMES)}")
+
+
+def _decoded(table: pa.Table) -> pa.Table:
+    """The table with plain text instead of dictionaries."""
+    columns = [
+        column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+        for column in table.columns
+    ]
+    return pa.table(columns, names=table.column_names)

@@ -8,14 +8,11 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-
-from hwprof import __version__
-from hwprof.errors import LutError
 from hwprof.lut.content import content_hash
 from hwprof.lut.files import sync_folder
 from hwprof.lut.reading import PREFIX, open_table, open_visits, visits_path_of
@@ -30,12 +27,15 @@ from hwprof.lut.schema import (
     Column,
     few_valued,
 )
+
+from hwprof import __version__
+from hwprof.errors import LutError
 from hwprof.stats import INTERVAL_LEVEL
 
 ROWS_PER_GROUP = 1 << 17
 GIVEN = ("spaces", "environments", "composition", "licence")
 
-Rows = pa.Table | Iterable[Mapping[str, Any]]
+Rows: TypeAlias = pa.Table | Iterable[Mapping[str, Any]]
 
 
 def write_lut(
@@ -68,7 +68,9 @@ def write_lut(
     with contextlib.ExitStack() as partials:
         moves = []
         if visits is not None:
-            visit_table = _sorted(_to_table(visits, VISIT_COLUMNS), ["phase", "process", "round", "started_at"])
+            visit_table = _sorted(
+                _to_table(visits, VISIT_COLUMNS), ["phase", "process", "round", "started_at"]
+            )
             check_visits(visit_table, table)
             visits_hash = content_hash(visit_table)
             values = _computed("visits", visits_hash)

@@ -9,7 +9,6 @@ from hwprof.backends import backend_class
 from hwprof.environment import usable_cores
 from hwprof.errors import BuildError
 from hwprof.measure.protocol import Protocol, protocol
-from hwprof.measure.visit import CACHES
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,10 @@ class BuildOptions:
                 f"dtype {self.dtype!r} is not compiled by {self.backend}; "
                 f"choose of {', '.join(backend.dtypes)}"
             )
-        if self.cache not in CACHES:
-            raise BuildError(f"cache {self.cache!r} is unknown; choose of {', '.join(CACHES)}")
+        if self.cache not in backend.caches:
+            raise BuildError(
+                f"cache {self.cache!r} is unknown to {self.backend}; choose of {', '.join(backend.caches)}"
+            )
         cores = len(usable_cores())
         if not 1 <= self.threads <= cores:
             raise BuildError(f"threads {self.threads} is not in 1..{cores}, the cores usable here")

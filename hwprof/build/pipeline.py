@@ -117,9 +117,9 @@ class _Build:
         for start in range(0, len(rows), BATCH_ROWS):
             batch = [row for row in rows[start : start + BATCH_ROWS] if not row.finished]
             self._compile(executor, batch, folder)
-            self._pass(executor, [row for row in batch if not row.finished], 1)
+            self._pass(executor, _due(batch), 1)
         if self._protocol.second_pass:
-            self._pass(executor, [row for row in rows if not row.finished], 2)
+            self._pass(executor, _due(rows), 2)
         if not self._stopped():
             for row in rows:
                 if not row.finished:
@@ -222,6 +222,11 @@ class _Build:
         self._progress.note(f"{state}: {row.job.label}: {error}")
 
 
+def _due(rows: Sequence[RowRecord]) -> list[RowRecord]:
+    """Compiled rows that still want visits (a build that was stopped leaves some uncompiled)."""
+    return [row for row in rows if row.compiled is not None and not row.finished]
+
+
 def _affordable(protocol: Protocol, budget_s: float | None, rows: int) -> Protocol:
     """With a time budget, shorter turns, so that every row gets its share of it."""
     return protocol if budget_s is None or not rows else protocol.within(budget_s * 1e3 / rows)
@@ -271,12 +276,13 @@ def _open_journal(
     if options.fresh:
         Journal.discard(path)
     if path.exists() and path.stat().st_size:
-        journal, past = Journal.open(path)
+        journal, header, past, damaged = Journal.open(path)
         with journal:
-            if past.damaged_lines:
-                count, first = len(past.damaged_lines), past.damaged_lines[0]
-                progress.note(f"{path}: {count} damaged lines are left out (first: line {first})")
-            records, header = Records(journal, past.records), past.header
+            if damaged:
+                progress.note(
+                    f"{path}: {len(damaged)} damaged lines are left out (first: line {damaged[0]})"
+                )
+            records = Records(journal, past)
             wanted = {**chosen, "environment_id": plan.environment.environment_id}
             if all(header[name] == wanted[name] for name in SAME_ROWS):
                 kept = sum(len(row.visits) for row in records.rows.values())

@@ -8,7 +8,7 @@ import numpy as np
 
 from hwprof.build.record import RowRecord
 from hwprof.build.seal import is_dense_job
-from hwprof.measure.judgement import RecordedVisit, disagreement, settled
+from hwprof.measure.judgement import RecordedVisit, disagreement
 from hwprof.measure.messages import Visit, VisitRequest
 from hwprof.measure.protocol import Protocol
 
@@ -16,9 +16,8 @@ from hwprof.measure.protocol import Protocol
 class Rounds:
     """One pass over some rows.
 
-    Order: process 1 makes `turn_visits` rounds over all rows, then process 2, ..., then process 1
-    again, so that a row's visits span the whole pass and every process. After each turn, rows whose
-    visits agree, or whose floor no longer moves, drop out.
+    Process 1 makes a shuffled round over all rows, then process 2, ..., then process 1 again. Whenever
+    every process has made as many rounds, rows whose visits agree drop out.
     """
 
     def __init__(
@@ -37,17 +36,14 @@ class Rounds:
     def visits(self, cache: str) -> Iterator[tuple[RowRecord, int, VisitRequest, int]]:
         """(row, process, request, round number), the caller recording each visit before the next."""
         protocol = self._protocol
-        for turn in range(protocol.turns):
-            for index in range(protocol.processes):
-                process = self._first_process + index
-                for k in range(protocol.turn_visits):
-                    number = turn * protocol.turn_visits + k
-                    for position in self._order.permutation(len(self._active)):
-                        row = self._active[position]
-                        if row.failure is None:
-                            yield row, process, self._request(row, cache, process, number), number
-                if turn > 0 or index == protocol.processes - 1:
-                    self._drop()
+        for number in range(protocol.rounds):
+            for process in range(self._first_process, self._first_process + protocol.processes):
+                for position in self._order.permutation(len(self._active)):
+                    row = self._active[position]
+                    if row.failure is None:
+                        yield row, process, self._request(row, cache, process, number), number
+            if number + 1 >= protocol.least_rounds:
+                self._drop()
 
     def recorded(self, process: int, number: int, visit: Visit) -> RecordedVisit:
         return RecordedVisit(process, number, self._phase, visit)
@@ -67,9 +63,7 @@ class Rounds:
                 self._agreed.append(row)
                 continue
             self.disagreeing += 1
-            mine = [v for v in row.visits if v.phase == self._phase]
-            if not settled(mine):
-                still.append(row)
+            still.append(row)
         self._active = still
 
     def _request(self, row: RowRecord, cache: str, process: int, number: int) -> VisitRequest:

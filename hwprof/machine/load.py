@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 from hwprof.machine.files import SystemFiles
 
-TICKS_PER_S = 100  # USER_HZ: what the kernel shows to user space, whatever its own tick is.
-
 
 @dataclass(frozen=True)
 class Activity:
-    """Ticks since boot: of the given cores (busy, steal, all) and of every process seen."""
+    """Ticks since boot: of `cores` cores together (busy, steal, all) and of every process seen.
 
+    `busy` leaves out this process's own.
+    """
+
+    cores: int
     busy: int
     steal: int
     total: int
@@ -79,26 +81,30 @@ def read_activity(files: SystemFiles, cores: Collection[int], own_pid: int) -> A
     # user, nice, system, irq, softirq; guest time is part of user. Idle and waiting cores are not busy.
     busy = sum(core[0] + core[1] + core[2] + core[5] + core[6] for core in ticks)
     steal = sum(core[7] for core in ticks)
-    return Activity(busy - (own[1] if own else 0), steal, sum(sum(core) for core in ticks), processes)
+    total = sum(sum(core) for core in ticks)
+    return Activity(len(ticks), busy - (own[1] if own else 0), steal, total, processes)
 
 
-def neighbours(before: Activity, after: Activity, seconds: float, top: int = 3) -> Neighbours:
+def neighbours(before: Activity, after: Activity, top: int = 3) -> Neighbours | None:
     """Others' use of the cores between two readings, with the busiest processes that can be seen.
 
-    In a container or virtual machine the work of others shows up in `busy_cores` or `steal_share`
-    without a name.
+    The ticks of the cores themselves are the clock; None if they stand still, as where a sandbox fakes
+    the file. In a container or virtual machine the work of others shows up without a name.
     """
-    used = []
-    for pid, (name, ticks) in after.processes.items():
-        spent = ticks - before.processes.get(pid, (name, 0))[1]
-        if spent > 0:
-            used.append((name, spent / TICKS_PER_S / seconds))
-    used.sort(key=lambda entry: -entry[1])
     ticks = after.total - before.total
+    if ticks <= 0:
+        return None
+    ticks_per_core = ticks / after.cores
+    used = []
+    for pid, (name, spent) in after.processes.items():
+        new = spent - before.processes.get(pid, (name, 0))[1]
+        if new > 0:
+            used.append((name, new / ticks_per_core))
+    used.sort(key=lambda entry: -entry[1])
     return Neighbours(
-        busy_cores=max(0.0, (after.busy - before.busy) / TICKS_PER_S / seconds),
+        busy_cores=max(0.0, (after.busy - before.busy) / ticks_per_core),
         processes=tuple(used[:top]),
-        steal_share=max(0.0, (after.steal - before.steal) / ticks) if ticks > 0 else 0.0,
+        steal_share=max(0.0, (after.steal - before.steal) / ticks),
     )
 
 
@@ -114,9 +120,11 @@ def on_battery(files: SystemFiles) -> bool | None:
             mains.append(online)
         if kind == "Battery" and files.text(f"{folder}/scope") != "Device":
             batteries.append(files.text(f"{folder}/status"))
-    if not batteries:
+    if any(mains) or not batteries:
         return False
-    return "Discharging" in batteries or (bool(mains) and not any(mains))
+    if not set(batteries) - {None, "Unknown"}:
+        return None
+    return "Discharging" in batteries
 
 
 def chosen_word(text: str | None) -> str | None:

@@ -17,9 +17,10 @@ class Protocol:
         group_ms: calls shorter than this are timed in groups that last as long.
         warm_calls: calls before the clock starts, not counted.
         processes: worker processes a row is visited by; they take turns.
-        turn_visits: visits of each row in one turn of a process.
-        turns: most turns each process gets.
-        rel_precision: the lowest visits, and the processes' floors, must agree within this.
+        rounds: most rounds of each process; a round visits every row once. Processes alternate round
+            by round, so that the visits of each span the whole pass.
+        least_rounds: rounds of each process before a row can stop.
+        rel_precision: floors of halves of the visits, and of processes, must agree within this.
         second_pass: rows that do not agree get as many visits again, in new processes, later.
     """
 
@@ -28,20 +29,20 @@ class Protocol:
     group_ms: float = 0.02
     warm_calls: int = 3
     processes: int = 3
-    turn_visits: int = 4
-    turns: int = 3
+    rounds: int = 12
+    least_rounds: int = 4
     rel_precision: float = 0.01
     second_pass: bool = True
 
     @property
     def most_visits(self) -> int:
         """Visits a row gets at most in one pass."""
-        return self.processes * self.turns * self.turn_visits
+        return self.processes * self.rounds
 
     @property
     def least_visits(self) -> int:
         """Visits a row gets before it can stop."""
-        return self.processes * self.turn_visits
+        return self.processes * self.least_rounds
 
     def within(self, row_ms: float) -> Protocol:
         """The same protocol with as many visits as fit into `row_ms` of wall time a row.
@@ -51,16 +52,16 @@ class Protocol:
         visits = row_ms / (2.0 * self.visit_ms)
         if visits >= 2 * self.most_visits:
             return self
-        per_process = max(2, int(visits / self.processes))
-        if per_process >= self.turn_visits * 2:
-            return replace(self, turns=per_process // self.turn_visits, second_pass=False)
-        return replace(self, turn_visits=min(per_process, self.turn_visits), turns=1, second_pass=False)
+        rounds = max(2, int(visits / self.processes))
+        return replace(
+            self, rounds=rounds, least_rounds=min(rounds, self.least_rounds), second_pass=False
+        )
 
 
 EFFORTS = {
-    "fast": Protocol(processes=2, turn_visits=3, turns=2, second_pass=False),
+    "fast": Protocol(processes=2, rounds=6, least_rounds=3, second_pass=False),
     "normal": Protocol(),
-    "rigorous": Protocol(processes=4, turn_visits=6, turns=4),
+    "rigorous": Protocol(processes=4, rounds=24, least_rounds=8),
 }
 
 

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
 from hwprof.lut import Lut, load_lut, null_row, op_columns, write_lut
+
 from hwprof.ops import OpSpec, conv, fc, head, mbconv, mixconv
 
 START = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
@@ -44,8 +44,8 @@ def make_row(op: OpSpec, latency_ms: float | None = 1.0, **changes: Any) -> dict
     if latency_ms is None:
         return row | {"state": "failed", "reason": "worker died"} | changes
     factors = {
-        "latency_ms": 1.0, "latency_low_ms": 0.99, "latency_high_ms": 1.02, "min_ms": 0.98, "p10_ms": 1.0,
-        "p50_ms": 1.1, "p90_ms": 1.3, "p99_ms": 2.0,
+        "latency_ms": 1.0, "latency_low_ms": 0.99, "latency_high_ms": 1.02, "min_ms": 0.98,
+        "p10_ms": 1.0, "p50_ms": 1.1, "p90_ms": 1.3, "p99_ms": 2.0,
     }  # fmt: skip
     row |= {name: latency_ms * factor for name, factor in factors.items()}
     row |= {"visits": 24, "clean_visits": 23, "processes": 3, "samples": 400, "state": "converged"}
@@ -74,7 +74,7 @@ def make() -> SimpleNamespace:
     )
 
 
-@pytest.fixture()
+@pytest.fixture
 def save(tmp_path: Path) -> Callable[..., Lut]:
     """Write rows (and their visits) to a table and load it."""
 
@@ -87,13 +87,13 @@ def save(tmp_path: Path) -> Callable[..., Lut]:
     return write_and_load
 
 
-@pytest.fixture()
+@pytest.fixture
 def rows() -> list[dict[str, Any]]:
     """One converged row per op, of 1, 2, 3, ... ms."""
     return [make_row(op, float(i)) for i, op in enumerate(OPS, start=1)]
 
 
-@pytest.fixture()
+@pytest.fixture
 def lut(save: Callable[..., Lut], rows: list[dict[str, Any]]) -> Lut:
     """A saved table of `rows` with their visits."""
     return save(rows, visits=[visit for row in rows for visit in make_visits(row)])

@@ -145,7 +145,7 @@ def test_kept_rows_of_another_space_stay(options):
     ],
 )
 def test_fault_costs_its_own_rows_and_the_build_goes_on(faulty, options, fault, state, reason):
-    report = build_lut(replace(options, backend="faulty", target=fault, op_timeout_s=3.0, limit=4))
+    report = build_lut(replace(options, backend="faulty", target=fault, op_timeout_s=1.5, limit=7))
     strided = {True: [], False: []}
     for row in rows_of(options.out):
         strided[row["stride"] == 2].append(row)
@@ -169,7 +169,7 @@ def test_worker_that_outgrows_its_memory_is_killed_and_costs_one_row(faulty, opt
     from hwprof.measure import executor
 
     small = executor.Limits(op_timeout_s=30.0, memory_bytes=300 << 20)
-    options = replace(options, backend="faulty", target="hoard-in-visit", limit=4)
+    options = replace(options, backend="faulty", target="hoard-in-visit", limit=7)
     made = lambda o, folder: executor.LocalExecutor(  # noqa: E731
         o.backend, o.resolved_target(), 1, o.dtype, folder / "worker.log", small
     )

@@ -94,7 +94,7 @@ def test_parameters_are_what_pytorch_counts() -> None:
             nn.Conv2d(96, 6, 1),
             nn.Conv2d(6, 96, 1),
             nn.Conv2d(96, 24, 1),
-        ]  # fmt: skip
+        ]
     )
     op = ops.mixconv((1, 24, 14, 14), 24, {3: 64, 5: 32}, se_ratio=0.25)
     assert cost(op.lower()).parameters == sum(p.numel() for p in modules.parameters())

@@ -55,13 +55,12 @@ def compare(graph: Graph, expected: Callable[..., Tensor | tuple[Tensor, ...]]) 
         np.testing.assert_allclose(got, want.numpy(), rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("side", SIDES)
-@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize(
+    ("side", "kernel"), [(side, k) for side in SIDES for k in (1, 3, 5) if k <= min(side)]
+)
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("groups", [1, 2, 6])
 def test_conv(side: tuple[int, int], kernel: int, stride: int, groups: int) -> None:
-    if kernel > min(side):
-        pytest.skip("the vocabulary refuses a kernel larger than its input")
     builder = GraphBuilder()
     out = builder.conv(builder.input((2, 6, *side)), 12, kernel, stride, groups)
 

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwprof import ops
@@ -18,6 +18,7 @@ from hwprof.ops import DTYPES, KINDS, OpSpec
 from hwprof.ops.vocabulary import POOLS
 
 SHAPE = (1, 32, 14, 14)
+QUICK = settings(deadline=None, max_examples=50)
 
 
 @st.composite
@@ -90,6 +91,7 @@ def op_specs(draw: st.DrawFn, kind: str | None = None) -> OpSpec:
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
+@QUICK
 @given(data=st.data())
 def test_json_gives_back_the_same_op(kind: str, data: st.DataObject) -> None:
     op = data.draw(op_specs(kind))
@@ -100,6 +102,7 @@ def test_json_gives_back_the_same_op(kind: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - {"subgraph"}))
+@QUICK
 @given(data=st.data())
 def test_every_op_lowers_to_the_shape_it_says(kind: str, data: st.DataObject) -> None:
     op = data.draw(op_specs(kind))
@@ -110,6 +113,7 @@ def test_every_op_lowers_to_the_shape_it_says(kind: str, data: st.DataObject) ->
         assert shape[2:] == tuple(-(-side // op.stride) for side in op.shape[2:])
 
 
+@QUICK
 @given(op=op_specs(), other=op_specs())
 def test_ops_are_equal_exactly_where_their_ids_are(op: OpSpec, other: OpSpec) -> None:
     assert (op == other) == (op.op_id == other.op_id)
@@ -117,6 +121,7 @@ def test_ops_are_equal_exactly_where_their_ids_are(op: OpSpec, other: OpSpec) ->
     assert set(op.op_id) <= set("0123456789abcdef")
 
 
+@QUICK
 @given(op=op_specs())
 def test_making_an_op_of_its_own_fields_changes_nothing(op: OpSpec) -> None:
     assert dataclasses.replace(op) == op

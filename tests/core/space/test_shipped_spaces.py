@@ -50,8 +50,8 @@ def s3nas_choices_of_the_superkernel(*, residual: bool) -> tuple[int, set[str]]:
     for kernels, may_be_off in (((3, 5), True), ((3, 5), True), ((3, 5, 7), residual)):
         raw *= len(kernels) * (2 if may_be_off else 1)
     labels = set()
-    for kernels in product(*branches):
-        on = sorted(k for k in kernels if k is not None)
+    for state in product(*branches):
+        on = sorted(k for k in state if k is not None)
         labels.add("+".join(f"{k}:{2 * on.count(k)}" for k in sorted(set(on))) or "skip")
     return raw, labels
 

@@ -61,7 +61,7 @@ def test_a_point_that_does_not_fit_is_an_error_that_names_the_position(
 
 
 def test_points_of_numpy_integers_are_points() -> None:
-    assert TINY.point_ops(np.array([0, 1, 2, 3, 0])) == TINY.point_ops([0, 1, 2, 3, 0])
+    assert TINY.point_ops(tuple(np.array([0, 1, 2, 3, 0]))) == TINY.point_ops([0, 1, 2, 3, 0])
 
 
 def test_sampling_is_uniform_over_choices_and_reproducible() -> None:

@@ -1,0 +1,52 @@
+"""`hwprof.search` asks for PyTorch only when it is needed, and says how to get it."""
+
+from __future__ import annotations
+
+import builtins
+import subprocess
+import sys
+
+import pytest
+
+import hwprof.search
+from hwprof.errors import BackendUnavailable
+
+
+def test_importing_the_package_does_not_import_torch() -> None:
+    program = "import sys, hwprof.search; print('torch' in sys.modules, hwprof.search.__all__)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[0] == "False"
+    assert "ExpectedLatency" in done.stdout
+
+
+def test_without_torch_the_error_says_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    _hide(monkeypatch, "torch")
+    with pytest.raises(BackendUnavailable, match=r"pip install 'hwprof\[torch\]'") as caught:
+        _ = hwprof.search.ExpectedLatency
+    assert "\n" not in str(caught.value)
+
+
+def test_another_missing_module_is_not_blamed_on_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    _hide(monkeypatch, "pyarrow")
+    monkeypatch.delitem(sys.modules, "hwprof.search.pricing", raising=False)
+    pytest.importorskip("torch")
+    with pytest.raises(ModuleNotFoundError, match="pyarrow"):
+        _ = hwprof.search.ExpectedLatency
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Searcher'"):
+        _ = hwprof.search.Searcher
+
+
+def _hide(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    """Make `import module` fail as if it were not installed."""
+    real = builtins.__import__
+
+    def without(name: str, *args: object, **more: object) -> object:
+        if name.split(".")[0] == module:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return real(name, *args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.delitem(sys.modules, "hwprof.search.expected_latency", raising=False)
+    monkeypatch.setattr(builtins, "__import__", without)
