@@ -20,6 +20,7 @@ from hwprof.errors import BackendError
 from hwprof.graph import Graph
 
 Scalar = str | int | float | bool | None
+RANDOM_BLOCK = 16_384
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,13 @@ def place_buffer(
     aligned = -pool.ctypes.data % 64
     start = aligned + 64 * int(rng.integers(slack_lines))
     return pool[start : start + size].view(dtype).reshape(shape)
+
+
+def fill_random(buffer: NDArray[np.generic], rng: np.random.Generator) -> None:
+    """Standard normal values, in place. A block of 16,384 of them repeats: drawing every value of a
+    large input would take longer than the visit that it is for."""
+    block = rng.standard_normal(min(buffer.size, RANDOM_BLOCK), dtype=np.float32)
+    buffer[...] = np.resize(block, buffer.shape)
 
 
 def require_open(session: object | None) -> None:

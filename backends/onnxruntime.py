@@ -24,6 +24,7 @@ from hwprof.backends.backend import (
     Scalar,
     Session,
     Target,
+    fill_random,
     place_buffer,
     require_open,
 )
@@ -105,7 +106,7 @@ class OnnxRuntimeSession(Session):
         self._binding = session.io_binding()
         self._inputs = [self._bind(self._binding.bind_input, v, rng) for v in session.get_inputs()]
         for buffer in self._inputs:
-            buffer[...] = rng.standard_normal(buffer.shape, dtype=np.float32)
+            fill_random(buffer, rng)
         self._outputs = [self._bind(self._binding.bind_output, v, rng) for v in session.get_outputs()]
 
     def run(self) -> None:

@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from hwprof.lut import COLUMNS, USABLE_STATES, load_lut, null_row, op_columns, rows_to_table, write_lut
 from numpy.typing import NDArray
 
+from hwprof.lut import COLUMNS, USABLE_STATES, load_lut, null_row, op_columns, rows_to_table, write_lut
 from hwprof.ops import OpSpec, mixconv
 
 LOOK_UPS = 1_000_000
@@ -76,12 +76,15 @@ def made_up_table(rows: int, rng: np.random.Generator) -> pa.Table:
         **null_row(), "environment_id": "e" * 16, "granularity": "op", "cache": "warm",
         "state": "converged", "backend": "onnxruntime", "target": "cpu", "threads": 1, "regime": "burst",
         "source": "measured", "energy_reason": "no sensor", "peak_memory_source": "not measured",
-        "hwprof_version": "0.1.0",
-        "schema_version": 1, "space": "s3nas", "build_id": "0" * 12, "placement": '{"cpu": 9}',
+        "hwprof_version": "0.1.0", "schema_version": 1, "space": "s3nas", "build_id": "0" * 12,
+        "placement": '{"cpu": 9}',
     }  # fmt: skip
     templates = rows_to_table([{**blank, **op_columns(op)} for op in template_ops()])
     chosen = rng.integers(templates.num_rows, size=rows)
     columns = {name: templates.column(name).take(pa.array(chosen)) for name in templates.column_names}
+    for name in ("label", "op_json"):  # as different from each other as those of real ops
+        numbers = pa.array([f" {number}" for number in rng.integers(1 << 30, size=rows)])
+        columns[name] = pc.binary_join_element_wise(columns[name], numbers, "")
     text = rng.bytes(10 * rows).hex()
     ids = [text[20 * i : 20 * i + 20] for i in range(rows)]
     columns["op_id"] = pa.array(ids)
@@ -179,13 +182,14 @@ def main() -> None:
             name: max(run[name] for run in runs) <= goal for name, goal in GOALS_S.items()
         },
         "environment": {
-            "cpu": _cpu_model(), "cores": os.cpu_count(), "system": platform.platform(),
+            "cpu": _cpu_model(), "cores": os.cpu_count(),
+            "system": f"{platform.system()} {platform.machine()}",
             "python": platform.python_version(),
             **{name: version(name) for name in ("hwprof", "numpy", "pyarrow")},
         },
     }  # fmt: skip
     print(
-        f"{options.rows:,} rows, {size / 2**20:.0f} MiB on disk ({size / options.rows:.0f} bytes a row), "
+        f"{options.rows:,} rows, {size / 2**20:.0f} MiB on disk, {size / options.rows:.0f} bytes a row, "
         f"checked and written in {write_s:.1f} s; median of {options.repeats} fresh processes:"
     )
     for name, words in WORDS.items():

@@ -70,28 +70,23 @@ def floor_ms(p10_ms: ArrayLike) -> float:
     return float(lowest_visits(p10_ms).mean())
 
 
-def halves_gap(p10_ms: ArrayLike) -> float:
-    """Relative distance of the floors of every other visit; inf below two times three visits.
-
-    The visits are in the order in which they were made, so that both halves span the whole time.
-    """
-    values = np.asarray(p10_ms, dtype=np.float64)
-    if values.size < 2 * FLOOR_VISITS:
+def halves_gap(p10_ms: ArrayLike, rounds: ArrayLike) -> float:
+    """Relative distance of the floors over even and odd rounds, both of which span the whole time; inf
+    where one of them has fewer than three visits."""
+    values, number = np.asarray(p10_ms, dtype=np.float64), np.asarray(rounds)
+    even, odd = values[number % 2 == 0], values[number % 2 == 1]
+    if min(even.size, odd.size) < FLOOR_VISITS:
         return float("inf")
-    return float(abs(np.log(floor_ms(values[0::2]) / floor_ms(values[1::2]))))
+    return float(abs(np.log(floor_ms(even) / floor_ms(odd))))
 
 
-def processes_gap(p10_ms: ArrayLike, process: ArrayLike, processes: int) -> float:
-    """Relative distance of the lowest and the `processes`-th lowest process floor; inf with fewer.
-
-    After a second pass there are more processes than that: noise only adds, so a process with
-    unlucky placement says nothing about the floor.
-    """
+def processes_gap(p10_ms: ArrayLike, process: ArrayLike, agreeing: int) -> float:
+    """Relative distance of the lowest and the `agreeing`-th lowest process floor; inf with fewer."""
     values, owner = np.asarray(p10_ms, dtype=np.float64), np.asarray(process)
     floors = np.sort([floor_ms(values[owner == p]) for p in np.unique(owner)])
-    if len(floors) < processes:
+    if len(floors) < agreeing:
         return float("inf")
-    return float(floors[processes - 1] / floors[0] - 1.0)
+    return float(floors[agreeing - 1] / floors[0] - 1.0)
 
 
 def clean_visits(

@@ -17,9 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from hwprof.lut.files import sync_folder
-
 from hwprof.errors import BuildError, LutError
+from hwprof.lut.files import sync_folder
 
 FORMAT = 1
 FORMAT_KEY = "hwprof_journal"

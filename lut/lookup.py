@@ -11,10 +11,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from hwprof.lut.content import text_bytes
 from numpy.typing import NDArray
 
 from hwprof.errors import LutError
+from hwprof.lut.content import text_bytes
 from hwprof.ops import OpSpec
 
 ID_LENGTH = 20
@@ -80,7 +80,8 @@ def as_id_array(ops: Ops) -> pa.Array:
     try:
         return pa.array(ops, pa.string())
     except (pa.ArrowInvalid, pa.ArrowTypeError):
-        ids = {op: op.op_id for op in set(ops) if isinstance(op, OpSpec)}
+        specs = {op for op in ops if isinstance(op, OpSpec)}
+        ids = {op: op.op_id for op in specs}
         texts = [ids[op] if isinstance(op, OpSpec) else op for op in ops]
     for text in texts:
         if not isinstance(text, str):
@@ -96,6 +97,8 @@ def encode(ids: pa.Array | pa.ChunkedArray) -> Codes:
     """
     if isinstance(ids, pa.ChunkedArray):
         ids = ids.combine_chunks()
+    if not len(ids):
+        return Codes(np.empty(0, np.uint64), np.empty(0, np.uint16))
     fits = pc.equal(pc.fill_null(pc.binary_length(ids), 0), ID_LENGTH)
     try:
         if not pc.all(fits).as_py():

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from hwprof.lut.lookup import Ops
 from numpy.typing import NDArray
 
+from hwprof.environment import Environment
 from hwprof.errors import MissingRow
 from hwprof.ops import OpSpec
 
@@ -25,42 +25,38 @@ SIZES = (
     "hidden_channels", "stride", "se_channels", "groups",
 )  # fmt: skip
 TEXTS = {"kind": 100.0, "dtype": 10.0, "activation": 0.5}
-IDENTITY_SHOWN = 4
+SHOWN = 4
 
 
 def missing_rows(
-    lut: Lut,
-    ops: Ops,
-    rows: NDArray[np.int64],
-    bad: NDArray[np.int64],
-    choice: Choice,
-    allow_unstable: bool,
+    lut: Lut, wanted: Mapping[OpSpec | str, int], matching: NDArray[np.int64], allow_unstable: bool
 ) -> MissingRow:
-    """One error for all ops at the positions `bad`, whose row is -1 or not usable."""
-    matching = lut.rows_matching(*choice)
-    if len(bad) == 1:
-        op, row = _element(ops, bad[0]), int(rows[bad[0]])
-        if row >= 0:
-            return MissingRow(f"{_unusable(lut, row)}; {_remedy(lut, row)}")
-        near = _nearest_text(lut, op, matching, allow_unstable) if isinstance(op, OpSpec) else ""
-        return MissingRow(
-            f"{_name(op)} has no row in {lut.path}{near}; measure it: {build_command(lut, op, matching)}"
+    """One error for all ops that have no usable row.
+
+    Args:
+        wanted: the distinct ops (or op ids) and the row of each, -1 for none.
+        matching: the rows that were searched.
+    """
+    absent = [op for op, row in wanted.items() if row < 0]
+    first, first_row = next(iter(wanted.items()))
+    if absent:
+        step = (
+            f"measure {'it' if len(wanted) == 1 else 'them'}: {build_command(lut, absent[0], matching)}"
         )
+    else:
+        step = _remedy(lut, first_row)
+    if len(wanted) == 1 and absent:
+        near = _nearest_text(lut, first, matching, allow_unstable) if isinstance(first, OpSpec) else ""
+        return MissingRow(f"{_name(first)} has no row in {lut.path}{near}; {step}")
+    if len(wanted) == 1:
+        return MissingRow(f"{_unusable(lut, first_row)} in {lut.path}; {step}")
     named = [
-        _unusable(lut, int(rows[i])) if rows[i] >= 0 else f"{_name(_element(ops, i))} has no row"
-        for i in bad[:NAMED]
+        f"{_name(op)} has no row" if row < 0 else _unusable(lut, row)
+        for op, row in list(wanted.items())[:NAMED]
     ]
-    absent = bad[rows[bad] < 0]
-    more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-    step = (
-        f"measure them: {build_command(lut, _element(ops, absent[0]), matching)}"
-        if len(absent)
-        else _remedy(lut, int(rows[bad[0]]))
-    )
-    return MissingRow(
-        f"{len(bad)} of {len(rows)} ops have no usable row in {lut.path}: "
-        f"{'; '.join(named)}{more}; {step}"
-    )
+    if len(wanted) > NAMED:
+        named.append(f"and {len(wanted) - NAMED} more")
+    return MissingRow(f"{len(wanted)} ops have no usable row in {lut.path}: {'; '.join(named)}; {step}")
 
 
 def without_value(lut: Lut, rows: NDArray[np.int64], column: str) -> MissingRow:
@@ -80,28 +76,25 @@ def nothing_matches(lut: Lut, choice: Choice) -> MissingRow:
     asked += f", {threads} threads" if threads is not None else ""
     names = ["granularity", "cache", "threads"]
     groups = lut.columns(names).group_by(names).aggregate([([], "count_all")]).to_pylist()
-    has = "; ".join(
+    has = sorted(
         f"{g['granularity']}, {g['cache']}, {g['threads']} threads: {g['count_all']} rows"
         for g in groups
     )
-    return MissingRow(f"{lut.path} has no row with {asked}; it has {has or 'no rows at all'}")
+    return MissingRow(f"{lut.path} has no row with {asked}; it has {'; '.join(has) or 'no rows at all'}")
 
 
 def environment_list(lut: Lut, ids: Sequence[str] | None = None) -> str:
     """`id (what sets it apart)` of environments, all of the table's by default."""
     chosen = list(lut.environments) if ids is None else sorted(ids)
-    identities = [lut.environments.get(i, {}).get("identity", {}) for i in chosen]
-    return ", ".join(
-        f"{i} ({describe_identity(identity, identities)})"
-        for i, identity in zip(chosen, identities, strict=True)
-    )
-
-
-def describe_identity(identity: Mapping[str, Any], others: Sequence[Mapping[str, Any]] = ()) -> str:
-    """A few words for an environment: the values in which it differs from others, else its first."""
-    differing = [k for k in identity if any(o.get(k) != identity[k] for o in others)]
-    shown = (differing or list(identity))[:IDENTITY_SHOWN]
-    return ", ".join(f"{key} {identity[key]}" for key in shown) or "no description"
+    described = {name: Environment.from_dict(lut.environments.get(name, {})) for name in chosen}
+    words = []
+    for name, own in described.items():
+        differing = {
+            field: mine for other in described.values() for field, mine, _ in own.differences(other)
+        }
+        apart = ", ".join(f"{field} {str(differing[field])[:40]}" for field in list(differing)[:SHOWN])
+        words.append(f"{name} ({apart or own.describe()})")
+    return ", ".join(words)
 
 
 def build_command(lut: Lut, op: OpSpec | str, matching: NDArray[np.int64]) -> str:
@@ -174,13 +167,6 @@ def _remedy(lut: Lut, row: int) -> str:
     state = lut.columns(["state"]).column(0)[row].as_py()
     again = f"measure it again: its `hwprof build-lut ... --out {lut.path}` command with --retry-failed"
     return f"pass allow_unstable=True to use it, or {again}" if state == "unstable" else again
-
-
-def _element(ops: Ops, index: int) -> OpSpec | str:
-    element = ops[int(index)]
-    if isinstance(element, OpSpec):
-        return element
-    return str(element.as_py() if isinstance(element, pa.Scalar) else element)
 
 
 def _name(op: OpSpec | str) -> str:

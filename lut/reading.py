@@ -10,6 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from hwprof.errors import LutError
 from hwprof.lut.schema import (
     COLUMNS,
     METADATA,
@@ -19,8 +21,6 @@ from hwprof.lut.schema import (
     Column,
     few_valued,
 )
-
-from hwprof.errors import LutError
 
 PREFIX = "hwprof."
 MAGIC = b"PAR1"

@@ -7,6 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from hwprof.errors import LutError
+from hwprof.graph import cost
 from hwprof.lut.schema import (
     CACHES,
     COLUMNS,
@@ -19,9 +22,6 @@ from hwprof.lut.schema import (
     Column,
     arrow_schema,
 )
-
-from hwprof.errors import LutError
-from hwprof.graph import cost
 from hwprof.ops import OpSpec
 
 LATENCIES = (

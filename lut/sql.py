@@ -6,9 +6,9 @@ import re
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-from hwprof.lut.table import Lut
 
 from hwprof.errors import LutError
+from hwprof.lut.table import Lut
 
 if TYPE_CHECKING:
     import duckdb

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from hwprof.lut.missing import describe_identity
+
+from hwprof.environment import Environment
 from hwprof.lut.reading import visits_path_of
-from hwprof.lut.table import Lut
+
+if TYPE_CHECKING:
+    from hwprof.lut.table import Lut
 
 UNCALIBRATED = "uncalibrated"
 
@@ -55,7 +58,7 @@ def summarise(lut: Lut) -> dict[str, Any]:
             {
                 "environment_id": environment,
                 "rows": environments.get(environment, 0),
-                "description": describe_identity(facts.get("identity", {})),
+                "description": Environment.from_dict(facts).describe(),
             }
             for environment, facts in lut.environments.items()
         ],
@@ -70,4 +73,5 @@ def summarise(lut: Lut) -> dict[str, Any]:
 
 
 def _counts(values: list[str]) -> dict[str, int]:
-    return dict(Counter(values).most_common())
+    """How often each value occurs, the most frequent first."""
+    return dict(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from hwprof.errors import LutError, MissingRow
 from hwprof.lut import missing
 from hwprof.lut.content import content_hash
 from hwprof.lut.lookup import Codes, Index, Ops, as_id_array, build_index, encode
 from hwprof.lut.reading import open_table, open_visits, visits_path_of
 from hwprof.lut.schema import CACHES, COLUMNS, GRANULARITIES, USABLE_STATES, VISIT_COLUMNS, arrow_schema
-from numpy.typing import NDArray
-
-from hwprof.errors import LutError, MissingRow
+from hwprof.lut.summary import summarise
 from hwprof.ops import OpSpec
 
 if TYPE_CHECKING:
@@ -202,6 +203,10 @@ class Lut:
         frame: pd.DataFrame = _decoded(self.table).to_pandas()
         return frame
 
+    def summary(self) -> dict[str, Any]:
+        """Size, trust and provenance as JSON-able values; see `hwprof.lut.summary`."""
+        return summarise(self)
+
     def usable(self, allow_unstable: bool = False) -> NDArray[np.bool_]:
         """Which rows a search may use: converged, budget and imported ones, `unstable` if allowed."""
         if allow_unstable not in self._usable:
@@ -236,11 +241,16 @@ class Lut:
 
     def _rows_of(self, ops: Ops, choice: Choice, allow_unstable: bool) -> NDArray[np.int64]:
         """Row of each op; raises one MissingRow for all that have none."""
-        rows = self._index(choice).find(encode(as_id_array(ops)))
+        ids = as_id_array(ops)
+        rows = self._index(choice).find(encode(ids))
         good = rows >= 0
         good[good] = self.usable(allow_unstable)[rows[good]]
         if not good.all():
-            raise missing.missing_rows(self, ops, rows, np.flatnonzero(~good), choice, allow_unstable)
+            wanted = {
+                ops[i] if isinstance(ops[i], OpSpec) else ids[i].as_py(): int(rows[i])
+                for i in np.flatnonzero(~good).tolist()
+            }
+            raise missing.missing_rows(self, wanted, self._index(choice).rows, allow_unstable)
         return rows
 
     def _index(self, choice: Choice) -> Index:
@@ -253,7 +263,7 @@ class Lut:
             if len(ids) > 1:
                 raise MissingRow(
                     f"{self.path} has such rows from {len(ids)} environments; "
-                    f"pass environment= one of {missing.environment_list(self, ids)}"
+                    f"pass threads=, or environment= one of {missing.environment_list(self, ids)}"
                 )
             if self._codes is None:
                 self._codes = encode(self.columns(["op_id"]).column(0))

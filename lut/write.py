@@ -13,6 +13,10 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from hwprof import __version__
+from hwprof.environment import Environment
+from hwprof.errors import LutError
 from hwprof.lut.content import content_hash
 from hwprof.lut.files import sync_folder
 from hwprof.lut.reading import PREFIX, open_table, open_visits, visits_path_of
@@ -27,9 +31,6 @@ from hwprof.lut.schema import (
     Column,
     few_valued,
 )
-
-from hwprof import __version__
-from hwprof.errors import LutError
 from hwprof.stats import INTERVAL_LEVEL
 
 ROWS_PER_GROUP = 1 << 17
@@ -141,6 +142,8 @@ def _given_metadata(metadata: Mapping[str, Any], table: pa.Table) -> dict[str, A
         raise LutError(f"unknown metadata {', '.join(unknown)}; known: {', '.join(METADATA)}")
     if missing := [key for key in ("spaces", "environments") if key not in metadata]:
         raise LutError(f"metadata {' and '.join(missing)} must be given")
+    for facts in metadata["environments"].values():
+        Environment.from_dict(facts)
     used = set(table.column("environment_id").unique().to_pylist())
     if strangers := sorted(used - set(metadata["environments"])):
         raise LutError(f"metadata environments does not describe {', '.join(strangers)}, which has rows")

@@ -84,7 +84,7 @@ def test_packages_list_equals_the_folders_on_disk():
     assert listed == found
 
 
-@pytest.mark.parametrize("code", ["import hwprof", "from hwprof.cli.main import cli; cli(['--help'], False)"])
+@pytest.mark.parametrize("code", ["import hwprof", "from hwprof.cli.main import cli; cli.main(['--help'], standalone_mode=False)"])
 def test_import_and_help_load_no_runtime(code):
     heavy = ("numpy", "torch", "onnx", "onnxruntime", "pandas", "pyarrow", "duckdb", "tvm", "rich", "yaml")
     program = (

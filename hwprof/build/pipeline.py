@@ -35,7 +35,11 @@ OPTION_FIELDS = ("backend", "threads", "dtype", "cache", "seed", "space")
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What a build did. `interrupted` and `out_of_time` say that rows are still due."""
+    """What a build did. `interrupted` and `out_of_time` say that rows are still due.
+
+    Of `wall_s`, `compile_s` went into compiling, `start_s` into starting workers, `visit_s` into whole
+    visits; of those, `timed_s` were inside timed calls. A resumed build counts earlier visits too.
+    """
 
     out: Path
     measured: int
@@ -43,9 +47,12 @@ class BuildReport:
     states: Mapping[str, int]
     interrupted: bool
     out_of_time: bool
-    wall_s: float
-    timed_s: float
-    visits: int
+    visits: int = 0
+    wall_s: float = 0.0
+    compile_s: float = 0.0
+    start_s: float = 0.0
+    visit_s: float = 0.0
+    timed_s: float = 0.0
 
     @property
     def failed(self) -> int:
@@ -79,7 +86,7 @@ def build_lut(
     folder = work_folder(options.out)
     plan = make_plan(options)
     if not plan.jobs and not (folder / JOURNAL).exists():
-        return BuildReport(options.out, 0, plan.present, {}, False, False, 0.0, 0.0, 0)
+        return BuildReport(options.out, 0, plan.present, {}, False, False)
     with _stop_on_sigint(progress) as interrupted:
         _make_folder(folder)
         with _open_journal(options, plan, folder, progress) as (records, header, plan):
@@ -107,8 +114,8 @@ class _Build:
         self._options, self._plan, self._records, self._header = options, plan, records, header
         self._progress, self._interrupted, self._started = progress, interrupted, started
         self._protocol = _affordable(options.protocol(), options.budget_s, len(plan.jobs))
+        self._start_s = 0.0
         self._status = Status(rows=len(plan.jobs))
-        self._status.expected_visits = len(plan.jobs) * self._protocol.most_visits * 3 // 4
 
     def run(self, executor: Executor, folder: Path) -> None:
         """First pass batch by batch, then the second pass over rows that did not agree."""
@@ -125,6 +132,7 @@ class _Build:
                 if not row.finished:
                     self._records.finished(row)
         self._records.sync()
+        self._start_s = executor.start_s
 
     def finish(self, folder: Path) -> BuildReport:
         """Seal, and remove the work folder once nothing is due any more."""
@@ -143,6 +151,7 @@ class _Build:
             shutil.rmtree(folder)
         self._progress.end()
         visits = [v.visit for row in self._records.rows.values() for v in row.visits]
+        compiled = [row.compiled for row in self._records.rows.values() if row.compiled is not None]
         return BuildReport(
             out=self._options.out,
             measured=len(rows),
@@ -150,9 +159,12 @@ class _Build:
             states=count_states(rows),
             interrupted=stopped == "interrupted",
             out_of_time=stopped == "time budget",
-            wall_s=time.monotonic() - self._started,
-            timed_s=sum(sum(v.calls_ns) for v in visits) / 1e9,
             visits=len(visits),
+            wall_s=time.monotonic() - self._started,
+            compile_s=sum(made.compile_ms for made in compiled) / 1e3,
+            start_s=self._start_s,
+            visit_s=sum(v.whole_ms for v in visits) / 1e3,
+            timed_s=sum(sum(v.calls_ns) for v in visits) / 1e9,
         )
 
     def _stopped(self) -> str:
@@ -203,6 +215,7 @@ class _Build:
             self._status.visits += 1
             self._status.finished = sum(r.finished for r in self._records.rows.values())
             self._status.unstable = rounds.disagreeing
+            self._status.visits_left = rounds.visits_left
             self._progress.update(self._status)
             for agreed in rounds.newly_agreed():
                 self._records.finished(agreed)

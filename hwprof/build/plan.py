@@ -20,8 +20,8 @@ from hwprof.space import Space, load_space
 
 RETRIED_STATES = ("failed", "timeout", "unstable")
 UNFINISHED_REASONS = ("interrupted", "time budget")
-GUESSED_FLOPS_PER_MS = 2e7
-GUESSED_OVERHEAD_MS = 3.0
+GUESSED_FLOPS_PER_MS = 5e7
+GUESSED_OVERHEAD_MS = 5.0
 GUESSED_COMPILE_MS = 20.0
 
 

@@ -22,16 +22,15 @@ class Status:
     unstable: int = 0
     failed: int = 0
     visits: int = 0
-    expected_visits: int = 0
+    visits_left: int = 0
     current: str = ""
 
     def line(self, elapsed_s: float) -> str:
         rate = self.visits / elapsed_s if elapsed_s > 0 else 0.0
-        left = max(0, self.expected_visits - self.visits)
-        eta = f"{left / rate:.0f} s" if rate > 0 else "?"
+        eta = f"{self.visits_left / rate:.0f} s" if rate > 0 else "?"
         return (
             f"{self.stage}: {self.finished}/{self.rows} rows, {self.visits} visits, "
-            f"{rate:.0f} visits/s, about {eta} left, {self.unstable} not agreeing, "
+            f"{rate:.0f} visits/s, at most {eta} left in this pass, {self.unstable} not agreeing, "
             f"{self.failed} failed, {self.current}"
         )
 

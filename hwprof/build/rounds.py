@@ -32,6 +32,7 @@ class Rounds:
         self._order = np.random.default_rng([seed, phase, first_process])
         self._agreed: list[RowRecord] = []
         self.disagreeing = 0
+        self.visits_left = len(rows) * protocol.most_visits
 
     def visits(self, cache: str) -> Iterator[tuple[RowRecord, int, VisitRequest, int]]:
         """(row, process, request, round number), the caller recording each visit before the next."""
@@ -40,10 +41,12 @@ class Rounds:
             for process in range(self._first_process, self._first_process + protocol.processes):
                 for position in self._order.permutation(len(self._active)):
                     row = self._active[position]
+                    self.visits_left -= 1
                     if row.failure is None:
                         yield row, process, self._request(row, cache, process, number), number
             if number + 1 >= protocol.least_rounds:
                 self._drop()
+            self.visits_left = len(self._active) * protocol.processes * (protocol.rounds - number - 1)
 
     def recorded(self, process: int, number: int, visit: Visit) -> RecordedVisit:
         return RecordedVisit(process, number, self._phase, visit)

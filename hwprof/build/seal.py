@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-import hwprof
+from hwprof import __version__
 from hwprof.build.record import RowRecord
 from hwprof.environment import Environment
 from hwprof.graph import cost
@@ -181,7 +181,7 @@ def header_of(
         "environment": environment.to_dict(),
         "protocol": dict(protocol),
         "started_at": datetime.now(UTC).timestamp(),
-        "hwprof_version": hwprof.__version__,
+        "hwprof_version": __version__,
         "schema_version": SCHEMA_VERSION,
     }
 

@@ -39,9 +39,8 @@ def info(path: str, as_json: bool) -> None:
     from rich.console import Console
 
     from hwprof.lut import load_lut
-    from hwprof.lut.summary import summarise
 
-    summary = summarise(load_lut(path))
+    summary = load_lut(path).summary()
     if as_json:
         click.echo(json.dumps(summary))
         return

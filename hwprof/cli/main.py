@@ -50,7 +50,10 @@ def main() -> None:
         click.echo(f"hwprof: error: {' '.join(str(error).split())}", err=True)
         sys.exit(EXIT_ERROR)
     except click.ClickException as error:
-        error.show()
+        where = getattr(error, "ctx", None)
+        command = where.command_path if where is not None else "hwprof"
+        message = " ".join(error.format_message().split())
+        click.echo(f"hwprof: error: {message} See: {command} --help", err=True)
         sys.exit(EXIT_ERROR)
     except (click.Abort, KeyboardInterrupt):
         click.echo("hwprof: interrupted", err=True)

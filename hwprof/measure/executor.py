@@ -27,7 +27,9 @@ SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class Executor(abc.ABC):
-    """Compiles jobs and makes visits, one at a time."""
+    """Compiles jobs and makes visits, one at a time. `start_s` is the time spent starting workers."""
+
+    start_s: float = 0.0
 
     @abc.abstractmethod
     def compile(self, job: Job, artifact: Path) -> Compiled:
@@ -83,6 +85,7 @@ class LocalExecutor(Executor):
         self._log = log
         self._limits = limits or Limits()
         self._workers: dict[int, _WorkerProcess] = {}
+        self.start_s = 0.0
 
     def compile(self, job: Job, artifact: Path) -> Compiled:
         request = {"do": "compile", "ops": job.to_list(), "artifact": str(artifact)}
@@ -101,11 +104,10 @@ class LocalExecutor(Executor):
 
     def _ask(self, process: int, request: dict[str, Any]) -> dict[str, Any]:
         if process not in self._workers:
-            self._workers[process] = _WorkerProcess(
-                WorkerConfig(*self._config, process, measuring_cores(self._config[2])),
-                self._log,
-                self._limits,
-            )
+            start = time.monotonic()
+            config = WorkerConfig(*self._config, process, measuring_cores(self._config[2]))
+            self._workers[process] = _WorkerProcess(config, self._log, self._limits)
+            self.start_s += time.monotonic() - start
         try:
             answer = self._workers[process].ask(request)
         except WorkerDied:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -24,8 +25,9 @@ class RecordedVisit:
     phase: int
     visit: Visit
 
-    @property
+    @cached_property
     def p10_ms(self) -> float:
+        """Kept once computed: every round asks again for every visit."""
         return stats.visit_p10_ms(self.visit.calls_ns, self.visit.group)
 
 
@@ -49,19 +51,19 @@ def disagreement(protocol: Protocol, visits: Sequence[RecordedVisit], dense: boo
     """Empty when the row's visits agree, else what does not agree yet.
 
     They agree when, over clean visits, the floors of two halves lie within `rel_precision` of each
-    other and so do the floors of the `protocol.processes` lowest worker processes.
+    other and so do the floors of the `protocol.agreeing` lowest worker processes.
     """
     clean = clean_mask(visits, dense)
     if clean.sum() < LEAST_CLEAN_VISITS:
         return f"only {int(clean.sum())} clean visits of {len(visits)}"
     p10_ms = np.array([v.p10_ms for v in visits])[clean]
     process = np.array([v.process for v in visits])[clean]
-    halves = stats.halves_gap(p10_ms)
+    halves = stats.halves_gap(p10_ms, np.array([v.round for v in visits])[clean])
     if halves > protocol.rel_precision:
         return f"the floors of two halves of the visits lie {halves:.1%} apart"
-    processes = stats.processes_gap(p10_ms, process, protocol.processes)
+    processes = stats.processes_gap(p10_ms, process, protocol.agreeing)
     if processes > protocol.rel_precision:
-        return f"the floors of the processes lie {processes:.1%} apart"
+        return f"the floors of the lowest processes lie {processes:.1%} apart"
     return ""
 
 

@@ -86,6 +86,7 @@ class Visit:
     Attributes:
         calls_ns: timings, each of `group` calls.
         load_ms: time to prepare the session.
+        whole_ms: the whole visit inside the worker: session, sentinels, warm and timed calls.
         cpu_share: CPU time over wall time of the calling thread while it timed; None off the host.
         switches: involuntary context switches meanwhile; None off the host.
         dense_ms, memory_ms: the sentinels, the lower of before and after; None off the host.
@@ -96,6 +97,7 @@ class Visit:
     calls_ns: tuple[int, ...]
     group: int
     load_ms: float
+    whole_ms: float
     cpu_share: float | None
     switches: int | None
     dense_ms: float | None

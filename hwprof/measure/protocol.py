@@ -17,6 +17,8 @@ class Protocol:
         group_ms: calls shorter than this are timed in groups that last as long.
         warm_calls: calls before the clock starts, not counted.
         processes: worker processes a row is visited by; they take turns.
+        agreeing: so many of the processes' floors must agree. Noise only adds, so the processes with
+            the highest floors say nothing; but a floor that a single process saw may be luck.
         rounds: most rounds of each process; a round visits every row once. Processes alternate round
             by round, so that the visits of each span the whole pass.
         least_rounds: rounds of each process before a row can stop.
@@ -28,9 +30,10 @@ class Protocol:
     least_calls: int = 5
     group_ms: float = 0.02
     warm_calls: int = 3
-    processes: int = 3
+    processes: int = 6
+    agreeing: int = 3
     rounds: int = 12
-    least_rounds: int = 4
+    least_rounds: int = 8
     rel_precision: float = 0.01
     second_pass: bool = True
 
@@ -59,9 +62,9 @@ class Protocol:
 
 
 EFFORTS = {
-    "fast": Protocol(processes=2, rounds=6, least_rounds=3, second_pass=False),
+    "fast": Protocol(processes=3, agreeing=2, rounds=6, least_rounds=4, second_pass=False),
     "normal": Protocol(),
-    "rigorous": Protocol(processes=4, rounds=24, least_rounds=8),
+    "rigorous": Protocol(processes=8, agreeing=4, rounds=24, least_rounds=12),
 }
 
 

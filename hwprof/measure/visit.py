@@ -6,6 +6,7 @@ import gc
 import resource
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -100,10 +101,11 @@ class Visitor:
             collecting = gc.isenabled()
             gc.disable()
             try:
-                return self._timed(session, request, load_ms, started_at)
+                made = self._timed(session, request, load_ms, started_at)
             finally:
                 if collecting:
                     gc.enable()
+        return replace(made, whole_ms=(time.perf_counter_ns() - start) / 1e6)
 
     def _timed(
         self, session: Session, request: VisitRequest, load_ms: float, started_at: float
@@ -129,6 +131,7 @@ class Visitor:
             calls_ns=tuple(calls_ns),
             group=group,
             load_ms=load_ms,
+            whole_ms=load_ms,
             cpu_share=cpu / wall if on_host else None,
             switches=after_switches - switches if on_host else None,
             dense_ms=min(before[0], after[0]) if before and after else None,

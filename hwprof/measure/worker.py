@@ -23,6 +23,7 @@ from hwprof.measure.messages import Compiled, Job, VisitRequest, WorkerConfig
 from hwprof.measure.visit import Visitor, check_outputs
 from hwprof.ops import lower
 
+KEPT_BYTES = 256 << 20
 ARTIFACT_MAGIC = b"hwprof-artifact-1\n"
 
 
@@ -80,8 +81,10 @@ class Worker:
         return Compiled(str(path), compile_ms, placement)
 
     def _artifact(self, path: str) -> Artifact:
-        """Read once per process: reading a file again at each visit would disturb the caches."""
+        """Kept in memory while all of them are small: reading a file at each visit takes time."""
         if path not in self._loaded:
+            if sum(len(kept.data) for kept in self._loaded.values()) > KEPT_BYTES:
+                self._loaded.clear()
             self._loaded[path] = read_artifact(Path(path))
         return self._loaded[path]
 

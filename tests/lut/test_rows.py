@@ -30,7 +30,16 @@ def test_a_block_is_flattened_into_typed_columns():
 
 def test_what_an_op_does_not_have_is_null_and_not_zero():
     flat = op_columns(fc((1, 96), 10))
-    missing = ("height", "width", "out_height", "out_width", "kernel_mix", "kernel_min", "expansion", "pool")
+    missing = (
+        "height",
+        "width",
+        "out_height",
+        "out_width",
+        "kernel_mix",
+        "kernel_min",
+        "expansion",
+        "pool",
+    )
     assert [flat[name] for name in missing] == [None] * len(missing)
     assert op_columns(head((1, 24, 8, 8), 10))["out_height"] is None
     assert op_columns(skip((1, 8, 4, 4)))["hidden_channels"] is None
@@ -100,7 +109,8 @@ def test_unknown_and_missing_columns_are_refused(make):
 
 
 @pytest.mark.parametrize(
-    ("column", "value"), [("latency_ms", "fast"), ("threads", 1.5), ("flops", 2**70), ("started_at", "now")]
+    ("column", "value"),
+    [("latency_ms", "fast"), ("threads", 1.5), ("flops", 2**70), ("started_at", "now")],
 )
 def test_a_value_of_another_type_is_refused(make, column, value):
     with pytest.raises(LutError, match=f"column {column} takes"):
@@ -111,6 +121,6 @@ def test_null_row_has_every_column():
     assert list(null_row()) == [column.name for column in COLUMNS]
 
 
-def test_numpy_free_op_of_every_kind_flattens_to_a_valid_row(make):
+def test_a_block_without_expansion_is_a_valid_row(make):
     op = mbconv((1, 8, 8, 8), 8, kernel=3, expansion=1)
     check_row(make.row(op))

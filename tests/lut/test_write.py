@@ -119,6 +119,9 @@ def test_an_environment_that_is_not_described_is_refused(tmp_path, rows, make):
     metadata = {**make.metadata, "environments": {}}
     with pytest.raises(LutError, match=f"does not describe {make.here}"):
         write_lut(tmp_path / "t.parquet", rows, metadata=metadata)
+    metadata["environments"] = {make.here: {"identity": {}}}
+    with pytest.raises(LutError, match="identity"):
+        write_lut(tmp_path / "t.parquet", rows, metadata=metadata)
 
 
 def test_metadata_typos_are_refused(tmp_path, rows, make):
@@ -130,9 +133,7 @@ def test_metadata_typos_are_refused(tmp_path, rows, make):
 
 def test_a_visit_without_its_row_is_refused(tmp_path, rows, make):
     with pytest.raises(LutError, match="a visit has no row"):
-        write_lut(
-            tmp_path / "t.parquet", rows[:1], metadata=make.metadata, visits=make.visits(rows[1])
-        )
+        write_lut(tmp_path / "t.parquet", rows[:1], metadata=make.metadata, visits=make.visits(rows[1]))
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan"), None])
