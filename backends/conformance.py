@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from hwprof import ops
 from hwprof.backends.backend import Backend, Session, Target
 from hwprof.errors import BackendError, UnsupportedOp
-from hwprof.graph import Graph
+from hwprof.graph import ACTIVATIONS, Graph
 from hwprof.graph.reference import run_reference
 from hwprof.ops import OpSpec
 
@@ -51,7 +51,7 @@ def sample_ops(dtype: str) -> tuple[OpSpec, ...]:
         ops.fused_mbconv(image, 8, 3, 4, se_ratio=0.25, dtype=dtype),
         OpSpec("basic_block", image, 16, mix=((3, 16),), stride=2, activation="relu", dtype=dtype),
         ops.squeeze_excite(image, 0.25, dtype=dtype),
-        *(ops.activation(image, name, dtype=dtype) for name in ("relu", "relu6", "hswish", "swish", "sigmoid")),
+        *(ops.activation(image, name, dtype=dtype) for name in ACTIVATIONS),
         ops.pool(odd, "max", 3, stride=2, dtype=dtype),
         ops.pool(image, "avg", 3, dtype=dtype),
         ops.pool(image, "global_avg", dtype=dtype),
@@ -69,7 +69,9 @@ def opened(backend: Backend, graph: Graph, target: Target, seed: int = 0) -> Ite
         yield session
 
 
-def outputs_of(session: Session, graph: Graph) -> tuple[list[NDArray[np.generic]], list[NDArray[np.float64]]]:
+def outputs_of(
+    session: Session, graph: Graph
+) -> tuple[list[NDArray[np.generic]], list[NDArray[np.float64]]]:
     """What the backend computed, and what the float64 reference computes from the same inputs."""
     inputs = dict(zip(graph.inputs, (b.copy() for b in session.input_buffers()), strict=True))
     session.run()
@@ -115,7 +117,10 @@ def check_numerics(backend: Backend, target: Target) -> None:
 def check_chain(backend: Backend, target: Target) -> None:
     """A chain of ops is one graph and agrees with the reference."""
     image = (1, 8, 12, 12)
-    chain = [ops.mbconv(image, 8, 3, 6, dtype=target.dtype), ops.mbconv(image, 12, 5, 6, dtype=target.dtype)]
+    chain = [
+        ops.mbconv(image, 8, 3, 6, dtype=target.dtype),
+        ops.mbconv(image, 12, 5, 6, dtype=target.dtype),
+    ]
     graph = ops.lower(chain)
     with opened(backend, graph, target) as session:
         results, expected = outputs_of(session, graph)
@@ -133,8 +138,9 @@ def check_fresh_sessions(backend: Backend, target: Target) -> None:
     with one, two, three:
         places = {s.input_buffers()[0].ctypes.data for s in (one, two, three)}
         _require(len(places) == 3, "sessions share their input buffer")
-        same, other = np.array_equal(one.input_buffers()[0], two.input_buffers()[0]), np.array_equal(
-            one.input_buffers()[0], three.input_buffers()[0]
+        same, other = (
+            np.array_equal(one.input_buffers()[0], two.input_buffers()[0]),
+            np.array_equal(one.input_buffers()[0], three.input_buffers()[0]),
         )
         _require(same and not other, "inputs do not follow the seed")
         two.run()
@@ -150,7 +156,8 @@ def check_input_is_live(backend: Backend, target: Target) -> None:
     with opened(backend, graph, target) as session:
         session.run()
         first = session.outputs()[0]
-        session.input_buffers()[0][...] *= 2
+        buffer = session.input_buffers()[0]
+        buffer[...] = np.asarray(buffer, dtype=np.float32) * 2
         session.run()
         _require(not np.array_equal(first, session.outputs()[0]), "the output ignores the input")
 
@@ -159,10 +166,10 @@ def check_no_global_rng(backend: Backend, target: Target) -> None:
     """Neither Python's nor numpy's global random state is touched."""
     import random
 
-    before = (random.getstate(), np.random.get_state()[1].tolist())  # type: ignore[index,union-attr]
+    before = (random.getstate(), np.random.get_state()[1].tolist())  # type: ignore[index]
     with opened(backend, _small_op(target).lower(), target) as session:
         session.run()
-    after = (random.getstate(), np.random.get_state()[1].tolist())  # type: ignore[index,union-attr]
+    after = (random.getstate(), np.random.get_state()[1].tolist())  # type: ignore[index]
     _require(before == after, "a global random state was used")
 
 
@@ -218,7 +225,10 @@ def check_silent(backend: Backend, target: Target) -> None:
     printed = io.StringIO()
     try:
         os.dup2(write, 1)
-        with contextlib.redirect_stdout(printed), opened(backend, _small_op(target).lower(), target) as s:
+        with (
+            contextlib.redirect_stdout(printed),
+            opened(backend, _small_op(target).lower(), target) as s,
+        ):
             s.run()
     finally:
         os.dup2(saved, 1)

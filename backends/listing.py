@@ -37,8 +37,13 @@ def list_backends() -> tuple[BackendEntry, ...]:
         found = backend.probe()
         entries.append(
             BackendEntry(
-                name, found.available, found.version, backend.targets, backend.dtypes,
-                found.missing, found.install,
-            )  # fmt: skip
+                name,
+                found.available,
+                found.version,
+                backend.targets,
+                backend.dtypes,
+                found.missing,
+                found.install,
+            )
         )
     return tuple(entries)

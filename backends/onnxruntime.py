@@ -46,9 +46,7 @@ class OnnxRuntimeBackend(Backend):
                 return Availability(True, metadata.version(distribution))
             except metadata.PackageNotFoundError:
                 continue
-        return Availability(
-            False, missing="the package onnxruntime", install="pip install onnxruntime"
-        )
+        return Availability(False, missing="the package onnxruntime", install="pip install onnxruntime")
 
     def environment(self, target: Target) -> Mapping[str, Scalar]:
         return {

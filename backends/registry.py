@@ -35,7 +35,7 @@ def backend_class(name: str) -> type[Backend]:
     (point,) = points.values()
     try:
         loaded = point.load()
-    except Exception as error:  # noqa: BLE001 - a third party's import may fail in any way
+    except Exception as error:
         raise BackendUnavailable(
             f"backend {name!r} ({_distribution(point)}) does not import: {error!r}"
         ) from error

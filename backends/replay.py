@@ -115,7 +115,9 @@ def recorded_visits(path: str) -> dict[tuple[str, int], list[dict[str, Any]]]:
 
     columns = ["op_id", "process", "round", "p10_ms", "p50_ms", "p90_ms", "max_ms"]
     visits: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    rows = pq.read_table(path, columns=columns).sort_by([("process", "ascending"), ("round", "ascending")])
+    rows = pq.read_table(path, columns=columns).sort_by(
+        [("process", "ascending"), ("round", "ascending")]
+    )
     for visit in rows.to_pylist():
         visits.setdefault((visit["op_id"], visit["process"]), []).append(visit)
     return visits

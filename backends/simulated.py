@@ -58,9 +58,7 @@ NOISES = {
 def true_latency_ms(graph: Graph) -> float:
     """The latency that the noise is added to: roofline of compute and memory plus a call overhead."""
     total = cost(graph)
-    return (
-        max(total.flops / PEAK_FLOPS_PER_MS, total.bytes_moved / PEAK_BYTES_PER_MS) + CALL_OVERHEAD_MS
-    )
+    return max(total.flops / PEAK_FLOPS_PER_MS, total.bytes_moved / PEAK_BYTES_PER_MS) + CALL_OVERHEAD_MS
 
 
 class SimulatedBackend(Backend):
@@ -87,9 +85,7 @@ class SimulatedBackend(Backend):
         truth = {"true_ms": true_latency_ms(graph)}
         return Artifact(json.dumps({**truth, "graph": graph.to_dict()}).encode(), truth)
 
-    def prepare(
-        self, artifact: Artifact, rng: np.random.Generator, target: Target
-    ) -> SimulatedSession:
+    def prepare(self, artifact: Artifact, rng: np.random.Generator, target: Target) -> SimulatedSession:
         data = json.loads(artifact.data)
         process = np.random.default_rng(
             [int(os.environ.get("HWPROF_PROCESS", "0")) + 1, len(artifact.data)]
@@ -140,4 +136,3 @@ class SimulatedSession(Session):
 
     def close(self) -> None:
         self._graph = None
-

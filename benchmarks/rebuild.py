@@ -57,7 +57,9 @@ def build(space: str, out: Path, seed: int, extra: list[str]) -> dict[str, Any]:
 
 def naive(space: str) -> dict[str, float]:
     """Median of 50 back-to-back runs of each op, in one fresh process."""
-    done = subprocess.run([sys.executable, "-c", NAIVE, space], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", NAIVE, space], capture_output=True, text=True, check=True
+    )
     medians: dict[str, float] = json.loads(done.stdout)
     return medians
 

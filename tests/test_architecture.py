@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = {"hwprof": "hwprof", "hwprof.backends": "backends", "hwprof.lut": "lut", "hwprof.search": "search"}
+FOLDERS = {
+    "hwprof": "hwprof",
+    "hwprof.backends": "backends",
+    "hwprof.lut": "lut",
+    "hwprof.search": "search",
+}
 
 # Layer -> layers it may import. A module belongs to the longest prefix that fits.
 FIRST = {"hwprof", "hwprof.errors", "hwprof.graph", "hwprof.ops", "hwprof.space", "hwprof.stats",
@@ -29,7 +34,14 @@ MAY_IMPORT = {
     "hwprof.measure": FIRST | {"hwprof.backends"},
     "hwprof.build": FIRST | {"hwprof.lut", "hwprof.backends", "hwprof.measure"},
     "hwprof.cli": FIRST
-    | {"hwprof.lut", "hwprof.backends", "hwprof.measure", "hwprof.build", "hwprof.doctor", "hwprof.search"},
+    | {
+        "hwprof.lut",
+        "hwprof.backends",
+        "hwprof.measure",
+        "hwprof.build",
+        "hwprof.doctor",
+        "hwprof.search",
+    },
     "hwprof.__main__": {"hwprof.cli"},
     "hwprof": {"hwprof.lut"},
 }
@@ -61,7 +73,9 @@ def imported(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize(("module", "path"), list(modules()), ids=lambda value: str(value).split("/")[-1])
+@pytest.mark.parametrize(
+    ("module", "path"), list(modules()), ids=lambda value: str(value).split("/")[-1]
+)
 def test_imports_point_one_way(module, path):
     mine = layer(module)
     for name in imported(path):
@@ -84,9 +98,23 @@ def test_packages_list_equals_the_folders_on_disk():
     assert listed == found
 
 
-@pytest.mark.parametrize("code", ["import hwprof", "from hwprof.cli.main import cli; cli.main(['--help'], standalone_mode=False)"])
+@pytest.mark.parametrize(
+    "code",
+    ["import hwprof", "from hwprof.cli.main import cli; cli.main(['--help'], standalone_mode=False)"],
+)
 def test_import_and_help_load_no_runtime(code):
-    heavy = ("numpy", "torch", "onnx", "onnxruntime", "pandas", "pyarrow", "duckdb", "tvm", "rich", "yaml")
+    heavy = (
+        "numpy",
+        "torch",
+        "onnx",
+        "onnxruntime",
+        "pandas",
+        "pyarrow",
+        "duckdb",
+        "tvm",
+        "rich",
+        "yaml",
+    )
     program = (
         f"import sys\ntry:\n    {code}\nexcept SystemExit:\n    pass\n"
         f"print([m for m in {heavy!r} if m in sys.modules])"
@@ -102,4 +130,16 @@ def test_no_module_is_longer_than_a_reader_can_hold():
 
 def test_nothing_pickles():
     for _, path in modules():
-        assert not any(name.split(".")[0] in ("pickle", "marshal", "shelve") for name in imported(path)), path
+        assert not any(
+            name.split(".")[0] in ("pickle", "marshal", "shelve") for name in imported(path)
+        ), path
+
+
+def test_no_test_file_lies_in_a_folder_that_pytest_skips(request):
+    """`build` is skipped by default: 53 tests once stood there and never ran."""
+    from fnmatch import fnmatch
+
+    skipped = request.config.getini("norecursedirs")
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        folders = path.relative_to(ROOT).parts[:-1]
+        assert not any(fnmatch(folder, pattern) for folder in folders for pattern in skipped), path

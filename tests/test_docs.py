@@ -29,7 +29,9 @@ COMMANDS = list(commands())
 
 @pytest.mark.parametrize(("name", "command"), COMMANDS, ids=[name for name, _ in COMMANDS])
 def test_command_and_its_options_are_in_the_docs(name, command):
-    row = next((line for line in (ROOT / "docs" / "cli.md").read_text().splitlines() if f"`{name}" in line), "")
+    row = next(
+        (line for line in (ROOT / "docs" / "cli.md").read_text().splitlines() if f"`{name}" in line), ""
+    )
     assert row, f"docs/cli.md has no row for {name}"
     for parameter in command.params:
         if isinstance(parameter, click.Option) and "--help" not in parameter.opts:
@@ -44,7 +46,9 @@ def test_help_of_every_command_has_an_example_and_json(name, command):
     assert any("--json" in parameter.opts for parameter in command.params)
 
 
-@pytest.mark.parametrize("name", [n for n in backend_names() if n in ("onnxruntime", "simulated", "replay")])
+@pytest.mark.parametrize(
+    "name", [n for n in backend_names() if n in ("onnxruntime", "simulated", "replay")]
+)
 def test_backend_with_its_targets_is_in_docs_and_readme(name):
     page = (ROOT / "docs" / "backends.md").read_text()
     assert f"| `{name}` |" in page

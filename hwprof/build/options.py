@@ -74,7 +74,8 @@ class BuildOptions:
             )
         if self.cache not in backend.caches:
             raise BuildError(
-                f"cache {self.cache!r} is unknown to {self.backend}; choose of {', '.join(backend.caches)}"
+                f"cache {self.cache!r} is unknown to {self.backend}; "
+                f"choose of {', '.join(backend.caches)}"
             )
         cores = len(usable_cores())
         if not 1 <= self.threads <= cores:
@@ -100,4 +101,6 @@ def check_out(out: Path) -> None:
     if out.suffix != ".parquet":
         raise BuildError(f"--out {out} does not end in .parquet; give a name such as lut.parquet")
     if not out.absolute().parent.is_dir():
-        raise BuildError(f"--out {out}: the folder {out.absolute().parent} does not exist; make it first")
+        raise BuildError(
+            f"--out {out}: the folder {out.absolute().parent} does not exist; make it first"
+        )

@@ -13,7 +13,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-
 from hwprof.backends import backend_class
 from hwprof.build.lease import device_lease
 from hwprof.build.options import BuildOptions
@@ -257,9 +256,7 @@ def _local_executor(options: BuildOptions, folder: Path) -> Executor:
 
 
 @contextmanager
-def _lease(
-    options: BuildOptions, progress: Progress, stop: Callable[[], bool]
-) -> Iterator[bool]:
+def _lease(options: BuildOptions, progress: Progress, stop: Callable[[], bool]) -> Iterator[bool]:
     if not backend_class(options.backend).leases_device:
         yield True
         return
@@ -311,7 +308,9 @@ def _open_journal(
         Journal.discard(path)
         plan = make_plan(options)
     for environment_id, rows in plan.other_environments.items():
-        progress.note(f"{options.out}: {rows} rows of environment {environment_id} are kept, not mixed in")
+        progress.note(
+            f"{options.out}: {rows} rows of environment {environment_id} are kept, not mixed in"
+        )
     header = header_of(uuid.uuid4().hex[:12], plan.environment, chosen, asdict(options.protocol()))
     with Journal.create(path, header) as journal:
         yield Records(journal), header, plan
@@ -337,5 +336,3 @@ def _stop_on_sigint(progress: Progress) -> Iterator[Callable[[], bool]]:
         yield lambda: bool(pressed)
     finally:
         signal.signal(signal.SIGINT, before)
-
-

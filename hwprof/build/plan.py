@@ -107,5 +107,7 @@ def expected_ms(op: OpSpec, protocol: Protocol) -> float:
     """Rough wall time of measuring one op: most rows need between the least and the most visits."""
     call_ms = cost(op.lower()).flops / GUESSED_FLOPS_PER_MS
     visit_ms = max(protocol.visit_ms, protocol.least_calls * call_ms) + protocol.warm_calls * call_ms
-    visits = 0.5 * (protocol.least_visits + protocol.most_visits) * (1.4 if protocol.second_pass else 1.0)
+    visits = (
+        0.5 * (protocol.least_visits + protocol.most_visits) * (1.4 if protocol.second_pass else 1.0)
+    )
     return visits * (visit_ms + GUESSED_OVERHEAD_MS) + GUESSED_COMPILE_MS

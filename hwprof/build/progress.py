@@ -53,7 +53,7 @@ class Progress:
         """One line that stays."""
         if not self._quiet:
             self._clear()
-            print(text, file=self._stream, flush=True)  # noqa: T201 - this is the display
+            print(text, file=self._stream, flush=True)
 
     def update(self, status: Status, force: bool = False) -> None:
         """Draw, at most four times a second on a terminal and every five seconds elsewhere."""
@@ -71,7 +71,7 @@ class Progress:
             self._stream.write(f"\r\x1b[2K{bar} {line}"[: width + len("\r\x1b[2K") - 1])
             self._stream.flush()
         else:
-            print(line, file=self._stream, flush=True)  # noqa: T201 - this is the display
+            print(line, file=self._stream, flush=True)
 
     def end(self) -> None:
         self._clear()

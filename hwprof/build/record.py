@@ -1,4 +1,4 @@
-"""What a running build knows of each row, written to the journal as it happens and read back on resume."""
+"""What a running build knows of each row, journalled as it happens and read back on resume."""
 
 from __future__ import annotations
 

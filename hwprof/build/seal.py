@@ -31,7 +31,9 @@ def is_dense_job(record: RowRecord) -> bool:
     return is_dense(total.flops, total.bytes_moved)
 
 
-def table_row(record: RowRecord, header: Mapping[str, Any], protocol: Protocol, stopped: str) -> Row | None:
+def table_row(
+    record: RowRecord, header: Mapping[str, Any], protocol: Protocol, stopped: str
+) -> Row | None:
     """The row of a record; None where it has neither a number nor a failure yet."""
     if record.failure is None and not record.visits:
         return None
@@ -66,7 +68,10 @@ def _where(header: Mapping[str, Any]) -> Row:
 
 
 def _resources(record: RowRecord) -> Row:
-    row: Row = {"energy_reason": "no energy sensor is read yet", "peak_memory_source": "not measured yet"}
+    row: Row = {
+        "energy_reason": "no energy sensor is read yet",
+        "peak_memory_source": "not measured yet",
+    }
     if record.compiled is not None:
         row["compile_ms"] = record.compiled.compile_ms
         row["placement"] = json.dumps(dict(record.compiled.placement), sort_keys=True)

@@ -31,6 +31,11 @@ def backends(as_json: bool) -> None:
     for entry in found:
         state = "yes" if entry.available else f"no: {entry.missing}"
         table.add_row(
-            entry.name, state, entry.version, " ".join(entry.targets), " ".join(entry.dtypes), entry.install
+            entry.name,
+            state,
+            entry.version,
+            " ".join(entry.targets),
+            " ".join(entry.dtypes),
+            entry.install,
         )
     Console().print(table)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float]):
     """Seconds, from `90`, `90s`, `10m` or `1.5h`."""
 
     name = "duration"
@@ -59,7 +59,7 @@ class Duration(click.ParamType):
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @click.pass_context
 def build_lut(
-    context: click.Context, resume: bool, dry_run: bool, as_json: bool, budget: float | None,
+    context: click.Context, /, resume: bool, dry_run: bool, as_json: bool, budget: float | None,
     op_timeout: float, **chosen: Any,
 ) -> None:  # fmt: skip
     """Measure every op of a search space and write a latency table.
@@ -96,7 +96,9 @@ def _plan_text(plan: Plan, out: Path) -> str:
 
 
 def _report_text(report: BuildReport) -> str:
-    states = ", ".join(f"{count} {state}" for state, count in sorted(report.states.items())) or "none new"
+    states = (
+        ", ".join(f"{count} {state}" for state, count in sorted(report.states.items())) or "none new"
+    )
     share = report.timed_s / report.wall_s if report.wall_s else 0.0
     lines = [
         f"{report.out}: {report.measured} rows measured ({states}), {report.present} were there",

@@ -10,7 +10,9 @@ import click
 @click.command("check-backend")
 @click.argument("name")
 @click.option("--target", default="", help="Target to check; default: the backend's first.")
-@click.option("--dtype", "dtypes", multiple=True, help="Element types to check; default: all it declares.")
+@click.option(
+    "--dtype", "dtypes", multiple=True, help="Element types to check; default: all it declares."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @click.pass_context
 def check_backend(
@@ -40,10 +42,14 @@ def check_backend(
                 check(backend, chosen)
             except (ConformanceError, BackendError) as error:
                 failure = str(error)
-            results.append({"dtype": dtype, "check": check.__name__, "ok": not failure, "failure": failure})
+            results.append(
+                {"dtype": dtype, "check": check.__name__, "ok": not failure, "failure": failure}
+            )
             if not as_json:
                 mark = "ok  " if not failure else "FAIL"
-                click.echo(f"{mark} {dtype:9} {check.__name__.removeprefix('check_')}  {failure}".rstrip())
+                click.echo(
+                    f"{mark} {dtype:9} {check.__name__.removeprefix('check_')}  {failure}".rstrip()
+                )
     if as_json:
         click.echo(json.dumps(results))
     if not all(r["ok"] for r in results):

@@ -79,7 +79,13 @@ class LocalExecutor(Executor):
     COMPILER = -1
 
     def __init__(
-        self, backend: str, target: str, threads: int, dtype: str, log: Path, limits: Limits | None = None
+        self,
+        backend: str,
+        target: str,
+        threads: int,
+        dtype: str,
+        log: Path,
+        limits: Limits | None = None,
     ) -> None:
         self._config = (backend, target, threads, dtype)
         self._log = log

@@ -40,7 +40,9 @@ class Verdict:
     reason: str
 
 
-def clean_mask(visits: Sequence[RecordedVisit], dense: bool) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def clean_mask(
+    visits: Sequence[RecordedVisit], dense: bool
+) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """Which visits are clean, judged by the sentinel of the op's class."""
     sentinel = [v.visit.dense_ms if dense else v.visit.memory_ms for v in visits]
     share = [v.visit.cpu_share for v in visits]
@@ -67,7 +69,9 @@ def disagreement(protocol: Protocol, visits: Sequence[RecordedVisit], dense: boo
     return ""
 
 
-def judge(protocol: Protocol, visits: Sequence[RecordedVisit], dense: bool, stopped: str = "") -> Verdict:
+def judge(
+    protocol: Protocol, visits: Sequence[RecordedVisit], dense: bool, stopped: str = ""
+) -> Verdict:
     """Value and trust of a row that gets no more visits.
 
     `stopped` names an outer cause (interrupted, time budget). Rows that do not agree are `budget`

@@ -24,7 +24,9 @@ LARGEST_OUTPUT = 1e3
 COLD_CALLS = 10
 
 
-def check_outputs(backend: Backend, artifact: Artifact, graph: Graph, target: Target) -> Mapping[str, int]:
+def check_outputs(
+    backend: Backend, artifact: Artifact, graph: Graph, target: Target
+) -> Mapping[str, int]:
     """Run a compiled Graph once, look at its numbers, and return where its nodes ran.
 
     Raises:
@@ -48,7 +50,7 @@ def _check_output(name: str, out: NDArray[np.generic], shape: tuple[int, ...]) -
     if values.max(initial=0.0) >= LARGEST_OUTPUT:
         raise CheckFailed(f"output {name} reaches {values.max():.3g}; {LARGEST_OUTPUT:g} is the limit")
     if out.dtype.kind == "f":
-        tiny = float(np.finfo(out.dtype).tiny)  # type: ignore[arg-type]
+        tiny = float(np.finfo(out.dtype.name).tiny)
         denormal = int(((values > 0) & (values < tiny)).sum())
         # float16 has few exponents: an ordinary distribution holds some denormals around zero.
         if denormal > 0.01 * values.size:

@@ -5,7 +5,13 @@ import pytest
 
 from hwprof.backends import backend_class
 from hwprof.backends.backend import Artifact, Target
-from hwprof.backends.conformance import CHECKS, DEVICE_CHECKS, ConformanceError, check_numerics, check_silent
+from hwprof.backends.conformance import (
+    CHECKS,
+    DEVICE_CHECKS,
+    ConformanceError,
+    check_numerics,
+    check_silent,
+)
 from hwprof.backends.onnxruntime import OnnxRuntimeBackend
 from hwprof.backends.simulated import SimulatedBackend
 
@@ -35,7 +41,8 @@ class WrongNumbers(OnnxRuntimeBackend):
         from dataclasses import replace
 
         nodes = tuple(
-            replace(n, primitive="identity") if n.primitive in ("relu", "hswish") else n for n in graph.nodes
+            replace(n, primitive="identity") if n.primitive in ("relu", "hswish") else n
+            for n in graph.nodes
         )
         return super().compile(replace(graph, nodes=nodes), target)
 

@@ -28,7 +28,7 @@ def test_third_party_backend_is_found_by_its_entry_point(out_of_tree):
 
 
 def test_unknown_backend_names_the_known_ones_and_the_nearest():
-    with pytest.raises(BackendUnavailable, match="choose of .*simulated.*did you mean onnxruntime"):
+    with pytest.raises(BackendUnavailable, match=r"choose of .*simulated.*did you mean onnxruntime"):
         load_backend("onnxruntim")
 
 

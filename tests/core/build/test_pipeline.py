@@ -270,7 +270,8 @@ def test_second_build_of_the_same_table_is_refused_while_the_first_runs(options)
     folder.mkdir()
     code = (
         "import sys; from hwprof.lut import Journal\n"
-        f"with Journal.create({str(folder / 'journal')!r}, {{}}): print('held', flush=True); sys.stdin.read()"
+        f"with Journal.create({str(folder / 'journal')!r}, {{}}):\n"
+        "    print('held', flush=True)\n    sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -420,8 +421,8 @@ def test_simulated_backend_refuses_what_it_cannot_price(tmp_path, monkeypatch):
 
 def test_build_without_a_terminal_prints_plain_lines(hwprof_command, tmp_path):
     done = hwprof_command(
-        "build-lut", "--backend", "simulated", "--space", "tiny", "--out", "lut.parquet", "--effort", "fast",
-        "--json",
+        "build-lut", "--backend", "simulated", "--space", "tiny", "--out", "lut.parquet",
+        "--effort", "fast", "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["measured"] == len(load_space("tiny").ops())

@@ -56,7 +56,10 @@ def refused(done, *words):
         ((*BUILD, "--space", "tiny", "--out", "x.parquet", "--budget", "soon"), ("soon", "10m")),
         ((*BUILD, "--space", "tiny", "--out", "x.parquet", "--dtype", "int7"), ("int7", "float32")),
         ((*BUILD, "--space", "tinny", "--out", "x.parquet"), ("tinny", "tiny")),
-        (("build-lut", "--backend", "tensorflow", "--space", "tiny", "--out", "x.parquet"), ("choose of",)),
+        (
+            ("build-lut", "--backend", "tensorflow", "--space", "tiny", "--out", "x.parquet"),
+            ("choose of",),
+        ),
         (("lut", "info", "missing.parquet"), ("does not exist",)),
         (("check-backend", "nope"), ("choose of",)),
         (("nonsense",), ("nonsense",)),
@@ -108,7 +111,9 @@ def test_first_use_from_build_to_sql(hwprof):
     assert hwprof(*BUILD, "--space", "tiny", "--out", "lut.parquet").returncode == 0
     info = json.loads(hwprof("lut", "info", "lut.parquet", "--json").stdout)
     assert info["rows"] == 10
-    rows = json.loads(hwprof("lut", "query", "lut.parquet", "select count(*) n from lut", "--json").stdout)
+    rows = json.loads(
+        hwprof("lut", "query", "lut.parquet", "select count(*) n from lut", "--json").stdout
+    )
     assert rows == [{"n": 10}]
     assert "mixconv" in hwprof("lut", "show", "lut.parquet").stdout
 

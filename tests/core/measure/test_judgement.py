@@ -14,7 +14,9 @@ def visits(*p10_ms_of_processes, cpu_share=1.0, dense_ms=0.04):
     made = []
     for number, values in enumerate(zip(*p10_ms_of_processes, strict=True)):
         for process, ms in enumerate(values):
-            visit = Visit((round(ms * 1e6),) * 5, 1, 1.0, 8.0, cpu_share, 0, dense_ms, 0.04, 1 << 20, 0.0)
+            visit = Visit(
+                (round(ms * 1e6),) * 5, 1, 1.0, 8.0, cpu_share, 0, dense_ms, 0.04, 1 << 20, 0.0
+            )
             made.append(RecordedVisit(process, number, 1, visit))
     return made
 
