@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +87,11 @@ class Session(abc.ABC):
     def placement(self) -> Mapping[str, int]:
         """How many nodes really ran on which provider, delegate or device."""
 
+    def recorded_conditions(self) -> Mapping[str, Any]:
+        """Only for backends that play recordings: cpu_share, switches, dense_ms and memory_ms of the
+        recorded visit. Empty: they are measured live."""
+        return {}
+
     @abc.abstractmethod
     def close(self) -> None:
         """Free the session. A `run` after it raises BackendError."""
@@ -113,6 +118,7 @@ class Backend(abc.ABC):
         host_clock: whether the calling thread does the work, so that its CPU time, its context
             switches and the host's sentinels say something about a visit.
         caches: cache states that it can be timed in. A host backend gets its caches swept by hwprof.
+        computes: whether `outputs` holds what the Graph computes, so that it can be checked.
         leases_device: whether its timed work needs the machine to itself.
     """
 
@@ -121,6 +127,7 @@ class Backend(abc.ABC):
     dtypes: ClassVar[tuple[str, ...]] = ("float32",)
     host_clock: ClassVar[bool] = True
     caches: ClassVar[tuple[str, ...]] = ("warm", "in_chain", "evicted")
+    computes: ClassVar[bool] = True
     leases_device: ClassVar[bool] = True
 
     @classmethod

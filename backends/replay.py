@@ -2,8 +2,8 @@
 
 Each session answers with the next recorded visit of its op in this worker process, so a build on
 `replay` with the recorded number of processes repeats the decisions of the build that made the file,
-without a clock. The calls of a visit are rebuilt from its stored quantiles: eleven calls on which
-p10, p50 and p90 are exact.
+without a clock. The calls of a visit are rebuilt from its stored quantiles so that p10 and p50 are
+exact, and its CPU share and sentinels are handed through, so that the same visits are clean.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from hwprof.backends.backend import (
 from hwprof.errors import BackendError, BackendUnavailable
 from hwprof.graph import Graph
 
-QUANTILE_KNOTS = (0.0, 0.1, 0.5, 0.9, 1.0)
+# Flat around the 10th percentile and the median, which are exact then for five calls and more.
+QUANTILE_KNOTS = (0.0, 0.25, 0.4, 0.6, 0.9, 1.0)
 
 
 class ReplayBackend(Backend):
@@ -38,6 +39,7 @@ class ReplayBackend(Backend):
     targets: ClassVar[tuple[str, ...]] = ()
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "float16", "bfloat16", "int8")
     host_clock: ClassVar[bool] = False
+    computes: ClassVar[bool] = False
     leases_device: ClassVar[bool] = False
 
     def __init__(self) -> None:
@@ -91,9 +93,19 @@ class ReplaySession(Session):
     def time_calls(self, count: int, group: int = 1) -> list[int]:
         require_open(self._visit)
         visit: Mapping[str, Any] = self._visit or {}
-        knots_ms = [visit["p10_ms"], visit["p10_ms"], visit["p50_ms"], visit["p90_ms"], visit["max_ms"]]
-        calls_ms = np.interp(np.linspace(0.0, 1.0, 11), QUANTILE_KNOTS, knots_ms)
-        return [round(ms * 1e6 * group) for ms in np.resize(calls_ms, count)]
+        p10, p50 = visit["p10_ms"], visit["p50_ms"]
+        knots_ms = [p10, p10, p50, p50, visit["p90_ms"], visit["max_ms"]]
+        calls_ms = np.interp(np.linspace(0.0, 1.0, count), QUANTILE_KNOTS, knots_ms)
+        return [round(ms * 1e6 * group) for ms in calls_ms]
+
+    def recorded_conditions(self) -> Mapping[str, Any]:
+        visit: Mapping[str, Any] = self._visit or {}
+        return {
+            "cpu_share": visit["cpu_share"],
+            "switches": visit["switches"],
+            "dense_ms": visit["dense_sentinel_ms"],
+            "memory_ms": visit["memory_sentinel_ms"],
+        }
 
     def outputs(self) -> list[NDArray[np.generic]]:
         return []
@@ -110,14 +122,18 @@ class ReplaySession(Session):
 
 @cache
 def recorded_visits(path: str) -> dict[tuple[str, int], list[dict[str, Any]]]:
-    """Visits by (op id, process), in the order in which they were made."""
+    """Visits by (op id, process), in the order in which they were made.
+
+    Raises:
+        BackendError: the file holds visits of several environments or cache states.
+    """
     import pyarrow.parquet as pq
 
-    columns = ["op_id", "process", "round", "p10_ms", "p50_ms", "p90_ms", "max_ms"]
+    table = pq.read_table(path)
+    origins = {(row["environment_id"], row["cache"]) for row in table.to_pylist()}
+    if len(origins) > 1:
+        raise BackendError(f"{path} mixes {len(origins)} environments or cache states; replay wants one")
     visits: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    rows = pq.read_table(path, columns=columns).sort_by(
-        [("process", "ascending"), ("round", "ascending")]
-    )
-    for visit in rows.to_pylist():
+    for visit in table.sort_by([("process", "ascending"), ("round", "ascending")]).to_pylist():
         visits.setdefault((visit["op_id"], visit["process"]), []).append(visit)
     return visits

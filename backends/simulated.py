@@ -64,7 +64,7 @@ def true_latency_ms(graph: Graph) -> float:
 class SimulatedBackend(Backend):
     name: ClassVar[str] = "simulated"
     targets: ClassVar[tuple[str, ...]] = tuple(NOISES)
-    dtypes: ClassVar[tuple[str, ...]] = ("float32", "float16", "int8")
+    dtypes: ClassVar[tuple[str, ...]] = ("float32", "float16")
     host_clock: ClassVar[bool] = False
     leases_device: ClassVar[bool] = False
 

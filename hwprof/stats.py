@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, exp, log
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -45,12 +45,12 @@ class Estimate:
 
     @property
     def relative_half_width(self) -> float:
-        return (self.high_ms - self.low_ms) / (2.0 * self.latency_ms)
+        return log(self.high_ms / self.low_ms) / 2.0
 
 
-def visit_p10_ms(calls_ns: ArrayLike, group: int = 1) -> float:
-    """10th percentile over the calls of one visit, in ms."""
-    return float(np.percentile(np.asarray(calls_ns, dtype=np.float64), 10)) / group / 1e6
+def visit_p10_ms(calls_ms: ArrayLike) -> float:
+    """10th percentile over the calls of one visit."""
+    return float(np.percentile(np.asarray(calls_ms, dtype=np.float64), 10))
 
 
 def lowest_visits(p10_ms: ArrayLike) -> Floats:
@@ -81,33 +81,40 @@ def halves_gap(p10_ms: ArrayLike, rounds: ArrayLike) -> float:
 
 
 def processes_gap(p10_ms: ArrayLike, process: ArrayLike, agreeing: int) -> float:
-    """Relative distance of the lowest and the `agreeing`-th lowest process floor; inf with fewer."""
+    """Relative distance of the lowest and the `agreeing`-th lowest process floor; inf with fewer.
+
+    A process counts from three visits on.
+    """
     values, owner = np.asarray(p10_ms, dtype=np.float64), np.asarray(process)
-    floors = np.sort([floor_ms(values[owner == p]) for p in np.unique(owner)])
+    names, visits = np.unique(owner, return_counts=True)
+    floors = np.sort([floor_ms(values[owner == p]) for p in names[visits >= FLOOR_VISITS]])
     if len(floors) < agreeing:
         return float("inf")
     return float(floors[agreeing - 1] / floors[0] - 1.0)
 
 
+def sentinel_floor(sentinel_ms: ArrayLike) -> float:
+    """A process's usual fast reading of a sentinel: the 10th percentile over all its visits, so that
+    neither one lucky reading nor a row visited in a slow spell sets it."""
+    return float(np.percentile(np.asarray(sentinel_ms, dtype=np.float64), 10))
+
+
 def clean_visits(
     cpu_share: Sequence[float | None],
     sentinel_ms: Sequence[float | None],
-    process: ArrayLike,
+    floor_ms: Sequence[float | None],
 ) -> NDArray[np.bool_]:
     """Which visits had the core to themselves and saw the machine at its usual speed.
 
     A visit is clean when its thread had the CPU for 97 % of the time or more (0 % of idle visits and
     100 % of those with a neighbour on the core fail that) and its sentinel took at most 1.06 times
-    the floor of that sentinel in the same process. None means not measured and passes.
+    `floor_ms`, its process's `sentinel_floor`. None means not measured and passes.
     """
-    owner = np.asarray(process)
     share = np.array([1.0 if s is None else s for s in cpu_share], dtype=np.float64)
     sentinel = np.array([np.nan if s is None else s for s in sentinel_ms], dtype=np.float64)
-    clean = share >= CLEAN_CPU_SHARE
-    for p in np.unique(owner):
-        mine = (owner == p) & np.isfinite(sentinel)
-        if mine.any():
-            clean[mine] &= sentinel[mine] <= CLEAN_SENTINEL_RATIO * sentinel[mine].min()
+    floor = np.array([np.nan if f is None else f for f in floor_ms], dtype=np.float64)
+    slow = sentinel > CLEAN_SENTINEL_RATIO * floor
+    clean: NDArray[np.bool_] = (share >= CLEAN_CPU_SHARE) & ~slow
     return clean
 
 
@@ -115,7 +122,7 @@ def estimate(p10_ms: ArrayLike, sentinel_ms: Sequence[float | None] = ()) -> Est
     """Floor over all visits with its 90 % interval (see `interval_half_width`)."""
     value = floor_ms(p10_ms)
     half = interval_half_width(p10_ms, sentinel_ms)
-    return Estimate(value, value * (1.0 - half), value * (1.0 + half))
+    return Estimate(value, value * exp(-half), value * exp(half))
 
 
 def speed_spread(sentinel_ms: Sequence[float | None]) -> float:
@@ -129,11 +136,12 @@ def speed_spread(sentinel_ms: Sequence[float | None]) -> float:
 
 
 def interval_half_width(p10_ms: ArrayLike, sentinel_ms: Sequence[float | None] = ()) -> float:
-    """Relative half width of the interval that holds an independent build's value 9 times in 10.
+    """Half width, in logs, of the interval that holds an independent build's value 9 times in 10.
 
     Two sources add in squares: the standard error of the lowest visits, and the machine's speed,
     which drifts over minutes for all ops alike, so that a row's own visits hardly show it. The
-    factors are fitted on rebuilds of 152 blocks (benchmarks/rebuild.py prints the coverage).
+    factors are fitted on four builds of 152 blocks; benchmarks/rebuild.py prints what the interval holds
+    on others.
     """
     lowest = lowest_visits(p10_ms)
     error = float(lowest.std(ddof=1) / lowest.mean() / np.sqrt(lowest.size)) if lowest.size > 1 else 0.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -19,30 +18,36 @@ from hwprof.build.options import BuildOptions
 from hwprof.build.plan import Plan, make_plan
 from hwprof.build.progress import Progress, Status
 from hwprof.build.record import Records, RowRecord
+from hwprof.build.resume import JOURNAL, open_records
 from hwprof.build.rounds import Rounds
-from hwprof.build.seal import count_states, header_of, seal
+from hwprof.build.seal import count_states, seal
 from hwprof.errors import BackendError, BuildError, UnsupportedOp, WorkerTimeout
-from hwprof.lut.journal import Journal
+from hwprof.measure.artifact import is_whole
 from hwprof.measure.executor import Executor, Limits, LocalExecutor
-from hwprof.measure.protocol import Protocol
 
 BATCH_ROWS = 256
-JOURNAL = "journal"
-SAME_ROWS = ("environment_id", "backend", "target", "threads", "dtype", "cache")
-OPTION_FIELDS = ("backend", "threads", "dtype", "cache", "seed", "space")
+# The rest of a time budget goes into compiling, starting workers and sealing.
+BUDGET_SHARE_OF_VISITS = 0.7
 
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What a build did. `interrupted` and `out_of_time` say that rows are still due.
+    """What a build did.
 
-    Of `wall_s`, `compile_s` went into compiling, `start_s` into starting workers, `visit_s` into whole
-    visits; of those, `timed_s` were inside timed calls. A resumed build counts earlier visits too.
+    Attributes:
+        measured: rows that this build finished, failures included; `states` counts them.
+        present: ops of the space whose row was there already.
+        unfinished: rows that still want visits; the same command goes on with them.
+        interrupted, out_of_time: why there are such rows.
+        wall_s: this run's whole time; of that `compile_s` went into compiling, `start_s` into starting
+            workers, `visit_s` into whole visits and `timed_s`, of those, into timed calls.
+        visits: visits made by this run.
     """
 
     out: Path
     measured: int
     present: int
+    unfinished: int
     states: Mapping[str, int]
     interrupted: bool
     out_of_time: bool
@@ -81,20 +86,22 @@ def build_lut(
         HwprofError: bad options or input, or the disk refused; what was measured is kept.
     """
     progress = progress or Progress(quiet=True)
-    started = time.monotonic()
     folder = work_folder(options.out)
     plan = make_plan(options)
     if not plan.jobs and not (folder / JOURNAL).exists():
-        return BuildReport(options.out, 0, plan.present, {}, False, False)
+        return BuildReport(options.out, 0, plan.present, 0, {}, False, False)
     with _stop_on_sigint(progress) as interrupted:
         _make_folder(folder)
-        with _open_journal(options, plan, folder, progress) as (records, header, plan):
-            build = _Build(options, plan, records, header, progress, interrupted, started)
+        with open_records(options, folder, progress.note) as (records, header, plan):
+            build = _Build(options, plan, records, header, progress, interrupted)
             make = executor or _local_executor
             with _lease(options, progress, interrupted) as leased, make(options, folder) as owner:
                 if leased:
                     build.run(owner, folder)
-            return build.finish(folder)
+            report = build.finish()
+        if not report.unfinished:
+            _remove_folder(folder, progress)
+    return report
 
 
 class _Build:
@@ -108,73 +115,73 @@ class _Build:
         header: Mapping[str, Any],
         progress: Progress,
         interrupted: Callable[[], bool],
-        started: float,
     ) -> None:
         self._options, self._plan, self._records, self._header = options, plan, records, header
-        self._progress, self._interrupted, self._started = progress, interrupted, started
-        self._protocol = _affordable(options.protocol(), options.budget_s, len(plan.jobs))
-        self._start_s = 0.0
+        self._progress, self._interrupted = progress, interrupted
+        self._protocol = options.protocol()
+        if options.budget_s is not None and plan.jobs:
+            row_ms = BUDGET_SHARE_OF_VISITS * options.budget_s * 1e3 / len(plan.jobs)
+            self._protocol = self._protocol.within(row_ms)
+        self._started = time.monotonic()
+        self._before = sum(1 for _ in records.visits())
+        self._start_s = self._compile_s = self._visit_s = self._timed_s = 0.0
         self._status = Status(rows=len(plan.jobs))
 
     def run(self, executor: Executor, folder: Path) -> None:
         """First pass batch by batch, then the second pass over rows that did not agree."""
         rows = [self._records.add(job) for job in self._plan.jobs]
+        self._status.finished = sum(row.finished for row in rows)
+        # The budget is this build's own: waiting for another build does not use it up.
+        self._started = time.monotonic()
         self._progress.begin()
         for start in range(0, len(rows), BATCH_ROWS):
-            batch = [row for row in rows[start : start + BATCH_ROWS] if not row.finished]
-            self._compile(executor, batch, folder)
+            batch = rows[start : start + BATCH_ROWS]
+            self._compile(executor, [row for row in batch if not row.finished], folder)
             self._pass(executor, _due(batch), 1)
         if self._protocol.second_pass:
             self._pass(executor, _due(rows), 2)
-        if not self._stopped():
-            for row in rows:
-                if not row.finished:
-                    self._records.finished(row)
+        if not self._stopped() and self._protocol == self._options.protocol():
+            for row in _due(rows):
+                self._records.finished(row)
         self._records.sync()
         self._start_s = executor.start_s
 
-    def finish(self, folder: Path) -> BuildReport:
-        """Seal, and remove the work folder once nothing is due any more."""
-        stopped = self._stopped()
+    def finish(self) -> BuildReport:
+        """Seal. Rows that are not finished are sealed as such and stay in the journal."""
+        unfinished = self._records.unfinished()
+        interrupted = self._interrupted()
+        out_of_time = not interrupted and bool(unfinished) and self._options.budget_s is not None
         rows: list[dict[str, Any]] = []
         if self._records.rows:
             self._progress.note(f"sealing {self._options.out}")
+            stopped = "time budget" if out_of_time else "interrupted"
             rows = seal(
-                self._options.out,
-                self._records.rows.values(),
-                self._header,
-                self._options.protocol(),
-                stopped,
+                self._options.out, self._records, self._header, self._options.protocol(), stopped
             )
-        if not stopped:
-            shutil.rmtree(folder)
         self._progress.end()
-        visits = [v.visit for row in self._records.rows.values() for v in row.visits]
-        compiled = [row.compiled for row in self._records.rows.values() if row.compiled is not None]
+        wanted = {job.job_id for job in self._plan.jobs} - {row.job.job_id for row in unfinished}
+        measured = [row for row in rows if row["op_id"] in wanted]
         return BuildReport(
             out=self._options.out,
-            measured=len(rows),
+            measured=len(measured),
             present=self._plan.present,
-            states=count_states(rows),
-            interrupted=stopped == "interrupted",
-            out_of_time=stopped == "time budget",
-            visits=len(visits),
+            unfinished=len(unfinished),
+            states=count_states(measured),
+            interrupted=interrupted,
+            out_of_time=out_of_time,
+            visits=sum(1 for _ in self._records.visits()) - self._before,
             wall_s=time.monotonic() - self._started,
-            compile_s=sum(made.compile_ms for made in compiled) / 1e3,
+            compile_s=self._compile_s,
             start_s=self._start_s,
-            visit_s=sum(v.whole_ms for v in visits) / 1e3,
-            timed_s=sum(sum(v.calls_ns) for v in visits) / 1e9,
+            visit_s=self._visit_s,
+            timed_s=self._timed_s,
         )
 
-    def _stopped(self) -> str:
-        """Why rows stay unfinished; empty while nothing stops the build."""
-        if self._interrupted():
-            return "interrupted"
+    def _stopped(self) -> bool:
+        """Whether the build is to end after the visit in flight."""
         budget_s = self._options.budget_s
-        if budget_s is not None and time.monotonic() - self._started > budget_s:
-            due = [r for r in self._records.rows.values() if not r.finished]
-            return "time budget" if due else ""
-        return ""
+        over = budget_s is not None and time.monotonic() - self._started > budget_s
+        return over or self._interrupted()
 
     def _compile(self, executor: Executor, rows: Sequence[RowRecord], folder: Path) -> None:
         """Compile a whole batch before its first visit, so that no compiler runs beside a timed op."""
@@ -185,7 +192,7 @@ class _Build:
             self._status.current = row.job.label
             self._progress.update(self._status)
             path = folder / f"{row.job.job_id}.artifact"
-            if row.compiled is not None and path.exists():
+            if row.compiled is not None and is_whole(path):
                 row.compiled = replace(row.compiled, artifact=str(path))
                 continue
             try:
@@ -194,16 +201,23 @@ class _Build:
                 self._fail(row, error)
             else:
                 self._records.compiled(row, made)
-            self._status.compiled += 1
+                self._compile_s += made.compile_ms / 1e3
 
     def _pass(self, executor: Executor, rows: list[RowRecord], phase: int) -> None:
         """Visit rows in shuffled rounds by new worker processes until they agree or have had all."""
+        if not rows:
+            return
         executor.retire()
-        rounds = Rounds(self._protocol, rows, self._options.seed, self._records.next_process, phase)
+        rounds = Rounds(self._protocol, self._records, rows, self._options.seed, phase)
         self._status.stage = "measuring" if phase == 1 else "second pass"
+        last = 0
         for row, process, request, number in rounds.visits(self._options.cache):
             if self._stopped():
                 break
+            if number != last:
+                # Between two visits, where waiting for the disk disturbs no timed op.
+                self._records.sync()
+                last = number
             self._status.current = row.job.label
             try:
                 visit = executor.visit(process, request)
@@ -211,17 +225,21 @@ class _Build:
                 self._fail(row, error)
                 continue
             self._records.visited(row, rounds.recorded(process, number, visit))
+            self._visit_s += visit.whole_ms / 1e3
+            self._timed_s += sum(visit.calls_ns) / 1e9
             self._status.visits += 1
-            self._status.finished = sum(r.finished for r in self._records.rows.values())
             self._status.unstable = rounds.disagreeing
             self._status.visits_left = rounds.visits_left
             self._progress.update(self._status)
-            for agreed in rounds.newly_agreed():
-                self._records.finished(agreed)
-        for agreed in rounds.newly_agreed():
-            self._records.finished(agreed)
+            self._finish_agreed(rounds)
+        self._finish_agreed(rounds)
         self._records.sync()
         executor.retire()
+
+    def _finish_agreed(self, rounds: Rounds) -> None:
+        for row in rounds.newly_agreed():
+            self._records.finished(row)
+            self._status.finished += 1
 
     def _fail(self, row: RowRecord, error: BackendError) -> None:
         state = "failed"
@@ -231,17 +249,13 @@ class _Build:
             state = "unsupported"
         self._records.failed(row, state, str(error))
         self._status.failed += 1
+        self._status.finished += 1
         self._progress.note(f"{state}: {row.job.label}: {error}")
 
 
 def _due(rows: Sequence[RowRecord]) -> list[RowRecord]:
     """Compiled rows that still want visits (a build that was stopped leaves some uncompiled)."""
     return [row for row in rows if row.compiled is not None and not row.finished]
-
-
-def _affordable(protocol: Protocol, budget_s: float | None, rows: int) -> Protocol:
-    """With a time budget, shorter turns, so that every row gets its share of it."""
-    return protocol if budget_s is None or not rows else protocol.within(budget_s * 1e3 / rows)
 
 
 def _local_executor(options: BuildOptions, folder: Path) -> Executor:
@@ -271,49 +285,12 @@ def _make_folder(folder: Path) -> None:
         raise BuildError(f"cannot write beside the table: {folder}: {error.strerror}") from None
 
 
-@contextmanager
-def _open_journal(
-    options: BuildOptions, plan: Plan, folder: Path, progress: Progress
-) -> Iterator[tuple[Records, dict[str, Any], Plan]]:
-    """Take up an earlier build's journal, or begin one.
-
-    A journal of another environment or other settings is sealed first, under what it was made with,
-    so that nothing measured is lost or mixed.
-    """
-    path = folder / JOURNAL
-    chosen = {name: getattr(options, name) for name in OPTION_FIELDS}
-    chosen |= {"target": options.resolved_target(), "space": plan.space.name}
-    if options.fresh:
-        Journal.discard(path)
-    if path.exists() and path.stat().st_size:
-        journal, header, past, damaged = Journal.open(path)
-        with journal:
-            if damaged:
-                progress.note(
-                    f"{path}: {len(damaged)} damaged lines are left out (first: line {damaged[0]})"
-                )
-            records = Records(journal, past)
-            wanted = {**chosen, "environment_id": plan.environment.environment_id}
-            if all(header[name] == wanted[name] for name in SAME_ROWS):
-                kept = sum(len(row.visits) for row in records.rows.values())
-                done = sum(row.finished for row in records.rows.values())
-                progress.note(
-                    f"resuming: {kept} visits of {len(records.rows)} rows reused, {done} rows finished"
-                )
-                yield records, header, plan
-                return
-            progress.note("an unfinished build of another environment or setting is sealed first")
-            protocol = Protocol(**header["protocol"])
-            seal(options.out, records.rows.values(), header, protocol, "interrupted")
-        Journal.discard(path)
-        plan = make_plan(options)
-    for environment_id, rows in plan.other_environments.items():
-        progress.note(
-            f"{options.out}: {rows} rows of environment {environment_id} are kept, not mixed in"
-        )
-    header = header_of(uuid.uuid4().hex[:12], plan.environment, chosen, asdict(options.protocol()))
-    with Journal.create(path, header) as journal:
-        yield Records(journal), header, plan
+def _remove_folder(folder: Path, progress: Progress) -> None:
+    """The table is whole by now, so a folder that stays is no failure of the build."""
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        progress.note(f"{folder} could not be removed ({error.strerror}); delete it by hand")
 
 
 @contextmanager

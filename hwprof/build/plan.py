@@ -9,20 +9,21 @@ from typing import Any
 from hwprof.backends import load_backend
 from hwprof.backends.backend import Target
 from hwprof.build.options import BuildOptions
+from hwprof.build.record import UNFINISHED_REASONS
 from hwprof.environment import Environment, environment
-from hwprof.errors import LutError
 from hwprof.graph import cost
-from hwprof.lut import Lut, load_lut
+from hwprof.lut import Lut, check_destination, load_lut
 from hwprof.measure.messages import Job
 from hwprof.measure.protocol import Protocol
+from hwprof.measure.visit import COLD_CALLS
 from hwprof.ops import OpSpec
 from hwprof.space import Space, load_space
 
 RETRIED_STATES = ("failed", "timeout", "unstable")
-UNFINISHED_REASONS = ("interrupted", "time budget")
 GUESSED_FLOPS_PER_MS = 5e7
 GUESSED_OVERHEAD_MS = 5.0
 GUESSED_COMPILE_MS = 20.0
+GUESSED_SWEEP_MS = 10.0
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Plan:
 
     Attributes:
         jobs: ops to measure, in the space's order.
+        ops: how many ops the space has.
         present: ops of the space whose row is there already.
         other_environments: rows of the table that were measured elsewhere, by environment id.
     """
@@ -38,6 +40,7 @@ class Plan:
     space: Space
     environment: Environment
     jobs: tuple[Job, ...]
+    ops: int
     present: int
     other_environments: Mapping[str, int]
     expected_minutes: float
@@ -45,7 +48,7 @@ class Plan:
     def summary(self) -> dict[str, Any]:
         return {
             "space": self.space.name,
-            "ops": len(self.jobs) + self.present,
+            "ops": self.ops,
             "present": self.present,
             "to_measure": len(self.jobs),
             "expected_minutes": round(self.expected_minutes, 2),
@@ -61,6 +64,7 @@ def make_plan(options: BuildOptions) -> Plan:
         HwprofError: an option, the space, the backend or the existing table is unusable.
     """
     options.check()
+    check_destination(options.out)
     space = load_space(options.space).with_options(batch=options.batch, dtype=options.dtype)
     target = Target(options.resolved_target(), options.threads, options.dtype)
     runtime = load_backend(options.backend).environment(target)
@@ -73,10 +77,11 @@ def make_plan(options: BuildOptions) -> Plan:
         wanted = wanted[: options.limit]
     jobs = tuple(Job((op,)) for op in wanted)
     there = sum(op.op_id in present for op in ops) if not options.fresh else 0
-    minutes = sum(expected_ms(op, options.protocol()) for op in wanted) / 60_000
+    sweep_ms = 0.0 if options.cache == "warm" else GUESSED_SWEEP_MS
+    minutes = sum(expected_ms(op, options.protocol(), sweep_ms) for op in wanted) / 60_000
     if options.budget_s is not None:
         minutes = min(minutes, options.budget_s / 60)
-    return Plan(space, here, jobs, there, elsewhere, minutes)
+    return Plan(space, here, jobs, len(ops), there, elsewhere, minutes)
 
 
 def _present(
@@ -94,8 +99,6 @@ def _present(
             continue
         if row["granularity"] != "op" or row["cache"] != options.cache:
             continue
-        if row["reason"] is None and row["state"] is None:
-            raise LutError(f"{options.out} holds a row without a state; check it with hwprof lut show")
         unfinished = (row["reason"] or "").startswith(UNFINISHED_REASONS)
         retried = options.retry_failed and row["state"] in RETRIED_STATES
         if not unfinished and not retried:
@@ -103,11 +106,12 @@ def _present(
     return frozenset(done), elsewhere
 
 
-def expected_ms(op: OpSpec, protocol: Protocol) -> float:
+def expected_ms(op: OpSpec, protocol: Protocol, sweep_ms: float) -> float:
     """Rough wall time of measuring one op: most rows need between the least and the most visits."""
     call_ms = cost(op.lower()).flops / GUESSED_FLOPS_PER_MS
-    visit_ms = max(protocol.visit_ms, protocol.least_calls * call_ms) + protocol.warm_calls * call_ms
+    timed_ms = max(protocol.visit_ms, protocol.least_calls * call_ms)
+    visit_ms = timed_ms + protocol.warm_calls * call_ms + COLD_CALLS * sweep_ms + GUESSED_OVERHEAD_MS
     visits = (
-        0.5 * (protocol.least_visits + protocol.most_visits) * (1.4 if protocol.second_pass else 1.0)
+        0.5 * (protocol.least_visits + protocol.most_visits) * (1.3 if protocol.second_pass else 1.0)
     )
-    return visits * (visit_ms + GUESSED_OVERHEAD_MS) + GUESSED_COMPILE_MS
+    return visits * visit_ms + GUESSED_COMPILE_MS

@@ -17,7 +17,6 @@ class Status:
 
     rows: int
     stage: str = "starting"
-    compiled: int = 0
     finished: int = 0
     unstable: int = 0
     failed: int = 0
@@ -55,11 +54,11 @@ class Progress:
             self._clear()
             print(text, file=self._stream, flush=True)
 
-    def update(self, status: Status, force: bool = False) -> None:
+    def update(self, status: Status) -> None:
         """Draw, at most four times a second on a terminal and every five seconds elsewhere."""
         now = time.monotonic()
         every = LIVE_EVERY_S if self._live else PLAIN_EVERY_S
-        if self._quiet or (not force and now - self._drawn < every):
+        if self._quiet or now - self._drawn < every:
             return
         self._drawn = now
         line = status.line(now - self._started)

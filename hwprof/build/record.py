@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
+from hwprof.graph import cost
 from hwprof.lut.journal import Journal
 from hwprof.measure.judgement import RecordedVisit
 from hwprof.measure.messages import Compiled, Job, Visit
+from hwprof.measure.sentinel import is_dense
+from hwprof.ops import lower
+
+UNFINISHED_REASONS = ("interrupted", "time budget")
 
 
 @dataclass
 class RowRecord:
-    """One row in the making. `failure` is (state, reason); `finished` says that no visit is due."""
+    """One row in the making. `failure` is (state, reason); `finished` says that no visit is due. A row
+    that is sealed unfinished has a reason that begins with one of `UNFINISHED_REASONS`."""
 
     job: Job
     compiled: Compiled | None = None
@@ -24,6 +31,12 @@ class RowRecord:
     @property
     def started_at(self) -> float | None:
         return self.visits[0].visit.started_at if self.visits else None
+
+    @cached_property
+    def dense(self) -> bool:
+        """Whether the dense sentinel speaks for this row."""
+        total = cost(lower(self.job.ops))
+        return is_dense(total.flops, total.bytes_moved)
 
 
 class Records:
@@ -51,6 +64,10 @@ class Records:
     def failed(self, row: RowRecord, state: str, reason: str) -> None:
         self._write({"type": "failure", "id": row.job.job_id, "state": state, "reason": reason})
 
+    def reset(self, row: RowRecord) -> None:
+        """Forget a failure and all visits: the row is measured again."""
+        self._write({"type": "reset", "id": row.job.job_id})
+
     def finished(self, row: RowRecord) -> None:
         self._write({"type": "finished", "id": row.job.job_id})
 
@@ -60,8 +77,16 @@ class Records:
     @property
     def next_process(self) -> int:
         """The lowest process number that no visit carries yet."""
-        used = [v.process for row in self.rows.values() for v in row.visits]
-        return max(used, default=-1) + 1
+        return max((made.process for made in self.visits()), default=-1) + 1
+
+    def visits(self) -> Iterator[RecordedVisit]:
+        """All visits of all rows."""
+        for row in self.rows.values():
+            yield from row.visits
+
+    def unfinished(self) -> list[RowRecord]:
+        """Rows that still want visits."""
+        return [row for row in self.rows.values() if not row.finished]
 
     def _write(self, record: dict[str, Any]) -> None:
         self._journal.append(record)
@@ -93,3 +118,5 @@ class Records:
                 row.finished = True
             case "finished":
                 row.finished = True
+            case "reset":
+                self.rows[record["id"]] = RowRecord(row.job)

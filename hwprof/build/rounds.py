@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from hwprof.build.record import RowRecord
-from hwprof.build.seal import is_dense_job
-from hwprof.measure.judgement import RecordedVisit, disagreement
+from hwprof.build.record import Records, RowRecord
+from hwprof.measure.judgement import RecordedVisit, disagreement, sentinel_floors
 from hwprof.measure.messages import Visit, VisitRequest
 from hwprof.measure.protocol import Protocol
 
@@ -21,15 +20,15 @@ class Rounds:
     """
 
     def __init__(
-        self, protocol: Protocol, rows: Sequence[RowRecord], seed: int, first_process: int, phase: int
+        self, protocol: Protocol, records: Records, rows: Sequence[RowRecord], seed: int, phase: int
     ) -> None:
         self._protocol = protocol
         self._active = list(rows)
-        self._dense = {row.job.job_id: is_dense_job(row) for row in rows}
+        self._records = records
         self._seed = seed
-        self._first_process = first_process
+        self._first_process = records.next_process
         self._phase = phase
-        self._order = np.random.default_rng([seed, phase, first_process])
+        self._order = np.random.default_rng([seed, phase, self._first_process])
         self._agreed: list[RowRecord] = []
         self.disagreeing = 0
         self.visits_left = len(rows) * protocol.most_visits
@@ -58,11 +57,12 @@ class Rounds:
 
     def _drop(self) -> None:
         still = []
+        floors = sentinel_floors(self._records.visits())
         self.disagreeing = 0
         for row in self._active:
             if row.failure is not None:
                 continue
-            if not disagreement(self._protocol, row.visits, self._dense[row.job.job_id]):
+            if not disagreement(self._protocol, row.visits, row.dense, floors):
                 self._agreed.append(row)
                 continue
             self.disagreeing += 1

@@ -4,50 +4,52 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hwprof import __version__
-from hwprof.build.record import RowRecord
+from hwprof.build.record import UNFINISHED_REASONS, Records, RowRecord
 from hwprof.environment import Environment
-from hwprof.graph import cost
 from hwprof.lut import load_lut, null_row, op_columns, write_lut
-from hwprof.lut.schema import KEY, SCHEMA_VERSION
-from hwprof.measure.judgement import RecordedVisit, Verdict, clean_mask, judge
+from hwprof.lut.reading import open_visits, visits_path_of
+from hwprof.lut.schema import KEY, SCHEMA_VERSION, VISIT_COLUMNS
+from hwprof.measure.judgement import (
+    RecordedVisit,
+    SentinelFloors,
+    Verdict,
+    clean_mask,
+    judge,
+    sentinel_floors,
+)
 from hwprof.measure.protocol import Protocol
-from hwprof.measure.sentinel import is_dense
-from hwprof.ops import lower
 
 Row = dict[str, Any]
 
 
-def is_dense_job(record: RowRecord) -> bool:
-    """Whether the dense sentinel speaks for this row."""
-    total = cost(lower(record.job.ops))
-    return is_dense(total.flops, total.bytes_moved)
-
-
 def table_row(
-    record: RowRecord, header: Mapping[str, Any], protocol: Protocol, stopped: str
+    record: RowRecord,
+    header: Mapping[str, Any],
+    protocol: Protocol,
+    floors: SentinelFloors,
+    stopped: str,
 ) -> Row | None:
-    """The row of a record; None where it has neither a number nor a failure yet."""
-    if record.failure is None and not record.visits:
-        return None
-    row: Row = {**null_row(), **op_columns(record.job.ops[0]), **_where(header), **_resources(record)}
+    """The row of a record; None where it has neither a number nor a failure yet.
+
+    `stopped` is the reason of a row that is not finished.
+    """
+    (op,) = record.job.ops
+    row: Row = {**null_row(), **op_columns(op), **_where(header), **_resources(record)}
+    row["started_at"] = _timestamp(record.started_at or header["started_at"])
     if record.failure is not None:
         state, reason = record.failure
-        row |= {"state": state, "reason": reason}
-        row["started_at"] = _timestamp(record.started_at or header["started_at"])
-        return row
-    dense = is_dense_job(record)
-    verdict = judge(protocol, record.visits, dense, "" if record.finished else stopped)
-    row |= _result(record.visits, verdict, clean_mask(record.visits, dense))
-    row["started_at"] = _timestamp(record.started_at)
-    return row
+        return row | {"state": state, "reason": reason}
+    if not record.visits:
+        return None
+    verdict = judge(protocol, record.visits, record.dense, floors, "" if record.finished else stopped)
+    return row | _result(record.visits, verdict)
 
 
 def _where(header: Mapping[str, Any]) -> Row:
@@ -80,11 +82,9 @@ def _resources(record: RowRecord) -> Row:
     return row
 
 
-def _result(visits: list[RecordedVisit], verdict: Verdict, clean: Iterable[np.bool_]) -> Row:
+def _result(visits: Sequence[RecordedVisit], verdict: Verdict) -> Row:
     """Quantiles are over all calls of the visits that the estimate is made from."""
-    mask = list(clean)
-    used = [v for v, ok in zip(visits, mask, strict=True) if ok] or visits
-    calls_ms = np.concatenate([np.array(v.visit.calls_ns) / v.visit.group for v in used]) / 1e6
+    calls_ms = np.concatenate([made.calls_ms for made in verdict.used])
     p10, p50, p90, p99 = (float(q) for q in np.percentile(calls_ms, [10, 50, 90, 99]))
     return {
         "latency_ms": verdict.estimate.latency_ms,
@@ -96,7 +96,7 @@ def _result(visits: list[RecordedVisit], verdict: Verdict, clean: Iterable[np.bo
         "p90_ms": p90,
         "p99_ms": p99,
         "visits": len(visits),
-        "clean_visits": int(sum(mask)),
+        "clean_visits": verdict.clean,
         "processes": len({v.process for v in visits}),
         "samples": sum(len(v.visit.calls_ns) * v.visit.group for v in visits),
         "state": verdict.state,
@@ -104,10 +104,8 @@ def _result(visits: list[RecordedVisit], verdict: Verdict, clean: Iterable[np.bo
     }
 
 
-def visit_rows(record: RowRecord, header: Mapping[str, Any]) -> list[Row]:
+def visit_rows(record: RowRecord, header: Mapping[str, Any], floors: SentinelFloors) -> list[Row]:
     """One row of the visits file per visit."""
-    if not record.visits:
-        return []
     key = {
         "op_id": record.job.job_id,
         "environment_id": header["environment_id"],
@@ -115,79 +113,89 @@ def visit_rows(record: RowRecord, header: Mapping[str, Any]) -> list[Row]:
         "cache": header["cache"],
     }
     rows = []
-    for made, clean in zip(record.visits, clean_mask(record.visits, is_dense_job(record)), strict=True):
-        visit = made.visit
-        calls_ms = np.array(visit.calls_ns) / visit.group / 1e6
-        p10, p50, p90 = (float(q) for q in np.percentile(calls_ms, [10, 50, 90]))
+    for made, clean in zip(record.visits, clean_mask(record.visits, record.dense, floors), strict=True):
+        p50, p90 = (float(q) for q in np.percentile(made.calls_ms, [50, 90]))
         rows.append(
             {
                 **key,
                 "process": made.process,
                 "round": made.round,
                 "phase": made.phase,
-                "started_at": _timestamp(visit.started_at),
-                "calls": len(calls_ms),
-                "group": visit.group,
-                "p10_ms": p10,
+                "started_at": _timestamp(made.visit.started_at),
+                "calls": len(made.calls_ms),
+                "group": made.visit.group,
+                "p10_ms": made.p10_ms,
                 "p50_ms": p50,
                 "p90_ms": p90,
-                "max_ms": float(calls_ms.max()),
-                "cpu_share": visit.cpu_share,
-                "switches": visit.switches,
-                "dense_sentinel_ms": visit.dense_ms,
-                "memory_sentinel_ms": visit.memory_ms,
-                "clean": bool(clean),
+                "max_ms": float(made.calls_ms.max()),
+                "cpu_share": made.visit.cpu_share,
+                "switches": made.visit.switches,
+                "dense_sentinel_ms": made.visit.dense_ms,
+                "memory_sentinel_ms": made.visit.memory_ms,
+                "clean": clean,
             }
         )
     return rows
 
 
 def seal(
-    out: Path,
-    records: Iterable[RowRecord],
-    header: Mapping[str, Any],
-    protocol: Protocol,
-    stopped: str = "",
+    out: Path, records: Records, header: Mapping[str, Any], protocol: Protocol, stopped: str
 ) -> list[Row]:
     """Write the table: the rows that were there, less those measured anew, and the new ones.
 
-    Returns the new rows.
+    A row that is not finished never replaces one that is. Returns the new rows.
 
     Raises:
         LutError: the table cannot be read or written; what was under its name stays as it was.
     """
-    measured = [(r, row) for r in records if (row := table_row(r, header, protocol, stopped))]
-    rows = measured_rows = [row for _, row in measured]
-    visits = [visit for record, _ in measured for visit in visit_rows(record, header)]
-    replaced = {_key(row) for row in rows}
+    old = load_lut(out) if out.exists() else None
+    old_rows = {} if old is None else {_key(row): row for row in old.table.to_pylist()}
+    floors = sentinel_floors(records.visits())
+    new_rows, new_visits = {}, []
+    for record in records.rows.values():
+        row = table_row(record, header, protocol, floors, stopped)
+        if row is None or (not record.finished and _is_finished(old_rows.get(_key(row)))):
+            continue
+        new_rows[_key(row)] = row
+        new_visits += visit_rows(record, header, floors)
     metadata: dict[str, Any] = {
         "environments": {header["environment_id"]: header["environment"]},
         "spaces": [header["space"]],
     }
-    if out.exists():
-        old = load_lut(out)
+    kept_visits: list[Row] = []
+    if old is not None:
         metadata["environments"] = {**old.metadata["environments"], **metadata["environments"]}
         metadata["spaces"] = sorted({*old.metadata["spaces"], *metadata["spaces"]})
         metadata |= {name: old.metadata[name] for name in ("composition", "licence")}
-        rows = [r for r in old.table.to_pylist() if _key(r) not in replaced] + rows
-        visits = [v for v in old.visits.to_pylist() if _key(v) not in replaced] + visits
-    write_lut(out, rows, metadata=metadata, visits=visits)
-    return measured_rows
+        kept_visits = _old_visits(out, old_rows.keys() - new_rows.keys())
+    rows = [*{**old_rows, **new_rows}.values()]
+    if rows:
+        write_lut(out, rows, metadata=metadata, visits=kept_visits + new_visits)
+    return [*new_rows.values()]
 
 
-def header_of(
-    build_id: str, environment: Environment, options: Mapping[str, Any], protocol: Mapping[str, Any]
-) -> dict[str, Any]:
+def _is_finished(row: Row | None) -> bool:
+    return row is not None and not (row["reason"] or "").startswith(UNFINISHED_REASONS)
+
+
+def _old_visits(out: Path, keys: Set[tuple[Any, ...]]) -> list[Row]:
+    """Visits of the rows that stay. Read without holding them to the table's hash: a seal that was
+    killed between its two renames leaves newer visits beside the older table, and these too belong to
+    their rows. Where the file is gone, the rows stay without their visits."""
+    path = visits_path_of(out)
+    if not path.exists():
+        return []
+    visits = open_visits(path).read([column.name for column in VISIT_COLUMNS]).to_pylist()
+    return [visit for visit in visits if _key(visit) in keys]
+
+
+def header_of(build_id: str, environment: Environment, chosen: Mapping[str, Any]) -> dict[str, Any]:
     """First line of a journal: all that sealing needs besides the records."""
     return {
-        **options,
+        **chosen,
         "build_id": build_id,
-        "environment_id": environment.environment_id,
         "environment": environment.to_dict(),
-        "protocol": dict(protocol),
         "started_at": datetime.now(UTC).timestamp(),
-        "hwprof_version": __version__,
-        "schema_version": SCHEMA_VERSION,
     }
 
 

@@ -90,7 +90,7 @@ def build_lut(
 
 def _plan_text(plan: Plan, out: Path) -> str:
     return (
-        f"{plan.space.name}: {len(plan.jobs) + plan.present} ops, {plan.present} already in {out}, "
+        f"{plan.space.name}: {plan.ops} ops, {plan.present} already in {out}, "
         f"{len(plan.jobs)} to measure, about {plan.expected_minutes:.1f} minutes"
     )
 
@@ -104,8 +104,8 @@ def _report_text(report: BuildReport) -> str:
         f"{report.out}: {report.measured} rows measured ({states}), {report.present} were there",
         f"{report.visits} visits in {report.wall_s:.0f} s, {share:.0%} of it inside timed calls",
     ]
-    if report.interrupted or report.out_of_time:
-        lines.append("not finished: run the same command again to go on")
+    if report.unfinished:
+        lines.append(f"{report.unfinished} rows are not finished: run the same command again to go on")
     if report.failed or report.states.get("unstable"):
         lines.append("to measure failed and unstable rows again: add --retry-failed")
     return "\n".join(lines)

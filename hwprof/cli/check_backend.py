@@ -27,7 +27,6 @@ def check_backend(
     from hwprof.backends import load_backend
     from hwprof.backends.backend import Target
     from hwprof.backends.conformance import CHECKS, DEVICE_CHECKS, ConformanceError
-    from hwprof.errors import BackendError
 
     backend = load_backend(name)
     if not target and not backend.targets:
@@ -40,8 +39,10 @@ def check_backend(
             failure = ""
             try:
                 check(backend, chosen)
-            except (ConformanceError, BackendError) as error:
+            except ConformanceError as error:
                 failure = str(error)
+            except Exception as error:  # noqa: BLE001 - a third party's backend may raise anything
+                failure = f"{type(error).__name__}: {' '.join(str(error).split())}"
             results.append(
                 {"dtype": dtype, "check": check.__name__, "ok": not failure, "failure": failure}
             )

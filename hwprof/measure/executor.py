@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hwprof.environment import usable_cores
-from hwprof.errors import BackendError, CheckFailed, UnsupportedOp, WorkerDied, WorkerTimeout
+from hwprof.errors import BackendError, BuildError, UnsupportedOp, WorkerDied, WorkerTimeout
 from hwprof.measure.messages import Compiled, Job, Visit, VisitRequest, WorkerConfig
 
 START_LIMIT_S = 60.0
@@ -36,9 +36,10 @@ class Executor(abc.ABC):
         """Compile and check one job; its artifact goes to the given file.
 
         Raises:
-            UnsupportedOp, CheckFailed, BackendError: as the backend said.
+            UnsupportedOp, BackendError: as the backend said.
             WorkerTimeout, WorkerDied: it hung, crashed or outgrew its memory; the worker is gone
                 and the next request gets a new one.
+            BuildError: no worker can start, or the disk is full; no op is to blame.
         """
 
     @abc.abstractmethod
@@ -109,17 +110,26 @@ class LocalExecutor(Executor):
         self._workers.clear()
 
     def _ask(self, process: int, request: dict[str, Any]) -> dict[str, Any]:
-        if process not in self._workers:
-            start = time.monotonic()
-            config = WorkerConfig(*self._config, process, measuring_cores(self._config[2]))
-            self._workers[process] = _WorkerProcess(config, self._log, self._limits)
-            self.start_s += time.monotonic() - start
+        worker = self._workers.get(process) or self._start(process)
         try:
-            answer = self._workers[process].ask(request)
+            try:
+                worker.send(request)
+            except BrokenPipeError:
+                # It died between two requests: this op is innocent and gets another worker.
+                self._workers.pop(process).kill()
+                worker = self._start(process)
+                worker.send(request)
+            return _checked(worker.read(self._limits.op_timeout_s))
         except WorkerDied:
             self._workers.pop(process).kill()
             raise
-        return _checked(answer)
+
+    def _start(self, process: int) -> _WorkerProcess:
+        start = time.monotonic()
+        config = WorkerConfig(*self._config, process, measuring_cores(self._config[2]))
+        self._workers[process] = _WorkerProcess(config, self._log, self._limits)
+        self.start_s += time.monotonic() - start
+        return self._workers[process]
 
 
 class _WorkerProcess:
@@ -131,7 +141,9 @@ class _WorkerProcess:
         environment = {**os.environ, **dict.fromkeys(SINGLE_THREADED, "1"), "PYTHONUNBUFFERED": "1"}
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "hwprof.measure.worker", config.to_json()],
+                # -P: a user's own queue.py in the current folder must not be imported.
+                [sys.executable, "-P", "-m", "hwprof.measure.worker", config.to_json()],
+                bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -140,19 +152,24 @@ class _WorkerProcess:
             )
         self._pending = b""
         try:
-            _checked(self._read(START_LIMIT_S))
+            _checked(self.read(START_LIMIT_S))
+        except BackendError as error:
+            self.kill()
+            raise BuildError(f"a worker process cannot start: {error}") from None
         except BaseException:
             self.kill()
             raise
 
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    def send(self, request: dict[str, Any]) -> None:
+        """Hand over one request.
+
+        Raises:
+            BrokenPipeError: the worker is gone.
+        """
         assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            raise self._death() from None
-        return self._read(self._limits.op_timeout_s)
+        line = memoryview(json.dumps(request).encode() + b"\n")
+        while line:
+            line = line[self._process.stdin.write(line) or 0 :]
 
     def kill(self) -> None:
         """End the worker and whatever it started."""
@@ -165,7 +182,12 @@ class _WorkerProcess:
             if pipe is not None:
                 pipe.close()
 
-    def _read(self, limit_s: float) -> dict[str, Any]:
+    def read(self, limit_s: float) -> dict[str, Any]:
+        """The worker's next answer.
+
+        Raises:
+            WorkerTimeout, WorkerDied: none came; the caller ends the worker.
+        """
         assert self._process.stdout is not None
         deadline = time.monotonic() + limit_s
         with selectors.DefaultSelector() as selector:
@@ -203,14 +225,21 @@ class _WorkerProcess:
         except subprocess.TimeoutExpired:
             return WorkerDied("the worker closed its pipe without an answer")
         if code < 0:
-            return WorkerDied(f"the worker died of {signal.Signals(-code).name}; see {self._log}")
-        return WorkerDied(f"the worker ended with exit code {code}; see {self._log}")
+            return WorkerDied(f"the worker died of {signal.Signals(-code).name}{self._last_words()}")
+        return WorkerDied(f"the worker ended with exit code {code}{self._last_words()}")
+
+    def _last_words(self) -> str:
+        """The last line that it wrote to standard error: the log itself goes with the build's folder."""
+        lines = self._log.read_bytes()[-2000:].decode(errors="replace").split("\n")
+        written = [line.strip() for line in lines if line.strip()]
+        return f": {written[-1][:200]}" if written else ""
 
 
 def _checked(answer: dict[str, Any]) -> dict[str, Any]:
     if answer.get("failure") == "unsupported":
         raise UnsupportedOp(answer["reason"])
+    if answer.get("failure") == "build":
+        raise BuildError(answer["reason"])
     if answer.get("failure"):
-        kind = CheckFailed if answer["reason"].startswith("output ") else BackendError
-        raise kind(answer["reason"])
+        raise BackendError(answer["reason"])
     return answer

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 
 import numpy as np
 
@@ -25,69 +26,114 @@ class RecordedVisit:
     phase: int
     visit: Visit
 
+    @property
+    def calls_ms(self) -> stats.Floats:
+        """Milliseconds of a call, one value per timing."""
+        return np.asarray(self.visit.calls_ns, dtype=np.float64) / self.visit.group / 1e6
+
     @cached_property
     def p10_ms(self) -> float:
-        """Kept once computed: every round asks again for every visit."""
-        return stats.visit_p10_ms(self.visit.calls_ns, self.visit.group)
+        """The visit's value. Kept once computed: every round asks again for every visit."""
+        return stats.visit_p10_ms(self.calls_ms)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`state` is one of converged, budget, unstable; `reason` says why measuring stopped."""
+    """Value and trust of a row.
+
+    Attributes:
+        state: converged, budget or unstable.
+        reason: why measuring stopped.
+        used: the visits that the estimate, and every quantile of the row, is made from.
+        clean: how many visits are clean.
+    """
 
     estimate: stats.Estimate
     state: str
     reason: str
+    used: tuple[RecordedVisit, ...]
+    clean: int
 
 
-def clean_mask(
-    visits: Sequence[RecordedVisit], dense: bool
-) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+# Floors of the dense and the memory-bound sentinel by worker process.
+SentinelFloors = Mapping[int, tuple[float, float]]
+
+
+def sentinel_floors(visits: Iterable[RecordedVisit]) -> SentinelFloors:
+    """Each process's sentinel floors, from all visits that it made, of whatever row."""
+    seen: dict[int, list[tuple[float, float]]] = {}
+    for made in visits:
+        if made.visit.dense_ms is not None and made.visit.memory_ms is not None:
+            seen.setdefault(made.process, []).append((made.visit.dense_ms, made.visit.memory_ms))
+    return {
+        process: (
+            stats.sentinel_floor([dense for dense, _ in looks]),
+            stats.sentinel_floor([memory for _, memory in looks]),
+        )
+        for process, looks in seen.items()
+    }
+
+
+def clean_mask(visits: Sequence[RecordedVisit], dense: bool, floors: SentinelFloors) -> list[bool]:
     """Which visits are clean, judged by the sentinel of the op's class."""
-    sentinel = [v.visit.dense_ms if dense else v.visit.memory_ms for v in visits]
-    share = [v.visit.cpu_share for v in visits]
-    return stats.clean_visits(share, sentinel, [v.process for v in visits])
+    which = 0 if dense else 1
+    looks = [v.visit.dense_ms if dense else v.visit.memory_ms for v in visits]
+    usual = [floors[v.process][which] if v.process in floors else None for v in visits]
+    clean = stats.clean_visits([v.visit.cpu_share for v in visits], looks, usual)
+    return [bool(flag) for flag in clean]
 
 
-def disagreement(protocol: Protocol, visits: Sequence[RecordedVisit], dense: bool) -> str:
+def disagreement(
+    protocol: Protocol, visits: Sequence[RecordedVisit], dense: bool, floors: SentinelFloors
+) -> str:
     """Empty when the row's visits agree, else what does not agree yet.
 
-    They agree when, over clean visits, the floors of two halves lie within `rel_precision` of each
-    other and so do the floors of the `protocol.agreeing` lowest worker processes.
+    They agree when, over clean visits, the floors of even and odd rounds lie within `rel_precision` of
+    each other and so do the floors of the `protocol.agreeing` lowest worker processes.
     """
-    clean = clean_mask(visits, dense)
-    if clean.sum() < LEAST_CLEAN_VISITS:
-        return f"only {int(clean.sum())} clean visits of {len(visits)}"
-    p10_ms = np.array([v.p10_ms for v in visits])[clean]
-    process = np.array([v.process for v in visits])[clean]
-    halves = stats.halves_gap(p10_ms, np.array([v.round for v in visits])[clean])
+    clean = [v for v, ok in zip(visits, clean_mask(visits, dense, floors), strict=True) if ok]
+    if len(clean) < LEAST_CLEAN_VISITS:
+        return f"only {len(clean)} clean visits of {len(visits)}"
+    p10_ms = [v.p10_ms for v in clean]
+    halves = stats.halves_gap(p10_ms, [v.round for v in clean])
+    if halves == inf:
+        return f"too few rounds ({len(clean)} clean visits)"
     if halves > protocol.rel_precision:
         return f"the floors of two halves of the visits lie {halves:.1%} apart"
-    processes = stats.processes_gap(p10_ms, process, protocol.agreeing)
+    processes = stats.processes_gap(p10_ms, [v.process for v in clean], protocol.agreeing)
+    if processes == inf:
+        return f"fewer than {protocol.agreeing} processes made three clean visits"
     if processes > protocol.rel_precision:
         return f"the floors of the lowest processes lie {processes:.1%} apart"
     return ""
 
 
 def judge(
-    protocol: Protocol, visits: Sequence[RecordedVisit], dense: bool, stopped: str = ""
+    protocol: Protocol,
+    visits: Sequence[RecordedVisit],
+    dense: bool,
+    floors: SentinelFloors,
+    stopped: str = "",
 ) -> Verdict:
-    """Value and trust of a row that gets no more visits.
+    """Value and trust of a row that gets no more visits now.
 
-    `stopped` names an outer cause (interrupted, time budget). Rows that do not agree are `budget`
-    while their interval is within three times the wanted precision, else `unstable`.
+    `stopped` names the outer cause where the row was not finished (interrupted, time budget): it is
+    never called converged then. Rows that do not agree are `budget` while their interval is within
+    three times the wanted precision, else `unstable`.
 
     Raises:
         ValueError: no visits.
     """
-    why = disagreement(protocol, visits, dense)
-    clean = clean_mask(visits, dense)
-    enough_clean = clean.sum() >= LEAST_CLEAN_VISITS
-    used = [v for v, ok in zip(visits, clean, strict=True) if ok or not enough_clean]
-    sentinel = [v.visit.dense_ms if dense else v.visit.memory_ms for v in used]
-    estimate = stats.estimate([v.p10_ms for v in used], sentinel)
+    why = disagreement(protocol, visits, dense, floors)
+    mask = clean_mask(visits, dense, floors)
+    enough_clean = sum(mask) >= LEAST_CLEAN_VISITS
+    used = tuple(v for v, ok in zip(visits, mask, strict=True) if ok or not enough_clean)
+    looks = [v.visit.dense_ms if dense else v.visit.memory_ms for v in used]
+    estimate = stats.estimate([v.p10_ms for v in used], looks)
     if not why and not stopped:
-        return Verdict(estimate, "converged", "visits and processes agree")
-    reason = "; ".join(part for part in (stopped, why) if part)
-    wide = estimate.relative_half_width > UNSTABLE_FACTOR * protocol.rel_precision
-    return Verdict(estimate, "unstable" if wide or not enough_clean else "budget", reason)
+        state, reason = "converged", f"visits and processes agree within {protocol.rel_precision:.1%}"
+    else:
+        wide = estimate.relative_half_width > UNSTABLE_FACTOR * protocol.rel_precision
+        state = "unstable" if wide or not enough_clean else "budget"
+        reason = "; ".join(part for part in (stopped, why) if part)
+    return Verdict(estimate, state, reason, used, sum(mask))

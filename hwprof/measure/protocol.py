@@ -48,17 +48,16 @@ class Protocol:
         return self.processes * self.least_rounds
 
     def within(self, row_ms: float) -> Protocol:
-        """The same protocol with as many visits as fit into `row_ms` of wall time a row.
+        """The same protocol with as many rounds as fit into `row_ms` of wall time a row.
 
-        A visit costs about twice its timed part. Two visits a process and no second pass is the least.
+        A visit costs about twice its timed part. Two rounds a process and no second pass is the least.
         """
         visits = row_ms / (2.0 * self.visit_ms)
         if visits >= 2 * self.most_visits:
             return self
-        rounds = max(2, int(visits / self.processes))
-        return replace(
-            self, rounds=rounds, least_rounds=min(rounds, self.least_rounds), second_pass=False
-        )
+        rounds = min(self.rounds, max(2, int(visits / self.processes)))
+        least = min(self.least_rounds, max(2, rounds // 2))
+        return replace(self, rounds=rounds, least_rounds=least, second_pass=False)
 
 
 EFFORTS = {

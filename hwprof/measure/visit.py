@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
-import resource
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,13 @@ from numpy.typing import NDArray
 
 from hwprof.backends.backend import Artifact, Backend, Session, Target
 from hwprof.environment import cache_bytes
-from hwprof.errors import CheckFailed
+from hwprof.errors import BackendError, CheckFailed
 from hwprof.graph import Graph
 from hwprof.measure.messages import Visit, VisitRequest
 from hwprof.measure.sentinel import Sentinels
 
 LARGEST_OUTPUT = 1e3
-# A sweep costs up to ten milliseconds a call, so cold visits time few calls.
+# A sweep of a 32 MiB cache takes ten milliseconds a call, so cold visits time few calls.
 COLD_CALLS = 10
 
 
@@ -36,7 +37,7 @@ def check_outputs(
     with backend.prepare(artifact, np.random.default_rng(0), target) as session:
         session.run()
         placement = dict(session.placement())
-        for name, out in zip(graph.outputs, session.outputs(), strict=False):
+        for name, out in zip(graph.outputs, session.outputs(), strict=True):
             _check_output(name, out, graph.shapes[name])
     return placement
 
@@ -65,10 +66,12 @@ class Evictor:
     """
 
     def __init__(self) -> None:
+        """Raises BackendError where the sizes of the caches are not known."""
         levels = cache_bytes()
-        second = levels.get(2) or (1 << 20)
-        last = max(levels.values(), default=32 << 20)
-        self._small = np.zeros(2 * second // 8)
+        if 2 not in levels:
+            raise BackendError("cache sizes cannot be read here; only --cache warm can be measured")
+        last = max(levels.values())
+        self._small = np.zeros(2 * levels[2] // 8)
         self._large_bytes = 2 * last
         self._large: NDArray[np.float64] | None = None
 
@@ -107,7 +110,8 @@ class Visitor:
             finally:
                 if collecting:
                     gc.enable()
-        return replace(made, whole_ms=(time.perf_counter_ns() - start) / 1e6)
+            recorded = session.recorded_conditions()
+        return replace(made, whole_ms=(time.perf_counter_ns() - start) / 1e6, **recorded)
 
     def _timed(
         self, session: Session, request: VisitRequest, load_ms: float, started_at: float
@@ -115,26 +119,29 @@ class Visitor:
         before = self._sentinels.look() if self._sentinels else None
         warm_ns = session.time_calls(request.warm_calls)
         call_ms = min(warm_ns) / 1e6
-        group = 1 if request.cache != "warm" else max(1, round(request.group_ms / max(call_ms, 1e-6)))
+        group = 1 if request.cache != "warm" else max(1, ceil(request.group_ms / max(call_ms, 1e-6)))
         count = max(request.least_calls, round(request.visit_ms / (call_ms * group)))
         if request.cache != "warm":
             count = min(count, COLD_CALLS)
-        switches = _involuntary_switches()
+        switches = _involuntary_switches(self._target.threads)
         cpu, wall = time.thread_time_ns(), time.perf_counter_ns()
         if request.cache == "warm":
             calls_ns = session.time_calls(count, group)
         else:
             calls_ns = self._cold_calls(session, request.cache, count)
         cpu, wall = time.thread_time_ns() - cpu, time.perf_counter_ns() - wall
-        after_switches = _involuntary_switches()
+        after_switches = _involuntary_switches(self._target.threads)
         after = self._sentinels.look() if self._sentinels else None
         on_host = self._sentinels is not None
+        # With several threads the caller spins while another one waits for its core: its own CPU time
+        # says nothing.
+        alone = on_host and self._target.threads == 1
         return Visit(
             calls_ns=tuple(calls_ns),
             group=group,
             load_ms=load_ms,
             whole_ms=load_ms,
-            cpu_share=cpu / wall if on_host else None,
+            cpu_share=cpu / wall if alone else None,
             switches=after_switches - switches if on_host else None,
             dense_ms=min(before[0], after[0]) if before and after else None,
             memory_ms=min(before[1], after[1]) if before and after else None,
@@ -154,9 +161,12 @@ class Visitor:
         return calls_ns
 
 
-def _involuntary_switches() -> int:
-    """Of this thread where the system counts per thread (Linux), else of the process."""
-    who = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
+def _involuntary_switches(threads: int) -> int:
+    """Of this thread where it works alone and the system counts per thread, else of the process."""
+    import resource  # here: Windows has none, and planning imports this module
+
+    per_thread = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
+    who = per_thread if threads == 1 else resource.RUSAGE_SELF
     return resource.getrusage(who).ru_nivcsw
 
 
@@ -166,4 +176,4 @@ def resident_bytes() -> int | None:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, IndexError, ValueError):
         return None
-    return pages * resource.getpagesize()
+    return pages * os.sysconf("SC_PAGE_SIZE")

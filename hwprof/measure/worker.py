@@ -8,49 +8,21 @@ from __future__ import annotations
 
 import json
 import os
-import struct
 import sys
 import time
-import zlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from hwprof.backends.backend import Artifact, Backend, Target
 from hwprof.backends.registry import load_backend
-from hwprof.errors import BackendError, HwprofError, OpError, UnsupportedOp
+from hwprof.errors import BuildError, HwprofError, OpError, UnsupportedOp
+from hwprof.measure.artifact import read_artifact, write_artifact
 from hwprof.measure.messages import Compiled, Job, VisitRequest, WorkerConfig
 from hwprof.measure.visit import Visitor, check_outputs
 from hwprof.ops import lower
 
 KEPT_BYTES = 256 << 20
-ARTIFACT_MAGIC = b"hwprof-artifact-1\n"
-
-
-def write_artifact(path: Path, artifact: Artifact) -> None:
-    """Metadata and bytes in one file, with a checksum, written whole or not at all."""
-    header = json.dumps(dict(artifact.metadata)).encode()
-    body = struct.pack("<I", len(header)) + header + artifact.data
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(ARTIFACT_MAGIC + struct.pack("<I", zlib.crc32(body)) + body)
-    partial.replace(path)
-
-
-def read_artifact(path: Path) -> Artifact:
-    """Inverse of `write_artifact`.
-
-    Raises:
-        BackendError: the file is damaged.
-    """
-    content = path.read_bytes()
-    start = len(ARTIFACT_MAGIC)
-    body = content[start + 4 :]
-    if content[:start] != ARTIFACT_MAGIC or len(body) < 4:
-        raise BackendError(f"{path} is no artifact of hwprof; run the build again with --fresh")
-    if struct.unpack("<I", content[start : start + 4])[0] != zlib.crc32(body):
-        raise BackendError(f"{path} is damaged; run the build again with --fresh")
-    size = struct.unpack("<I", body[:4])[0]
-    return Artifact(body[4 + size :], json.loads(body[4 : 4 + size]))
 
 
 class Worker:
@@ -75,9 +47,12 @@ class Worker:
         compile_ms = (time.perf_counter() - start) * 1e3
         artifact = Artifact(artifact.data, {**artifact.metadata, "op_id": job.job_id})
         placement: dict[str, int] = {}
-        if self._backend.name != "replay":
+        if self._backend.computes:
             placement = dict(check_outputs(self._backend, artifact, graph, self._target))
-        write_artifact(path, artifact)
+        try:
+            write_artifact(path, artifact)
+        except OSError as error:
+            raise BuildError(f"{path} cannot be written: {error.strerror}") from None
         return Compiled(str(path), compile_ms, placement)
 
     def _artifact(self, path: str) -> Artifact:
@@ -90,17 +65,38 @@ class Worker:
 
 
 def failure(error: Exception) -> dict[str, Any]:
-    """An exception as an answer: its kind decides the row's state, its text is the reason."""
+    """An exception as an answer. Its kind decides the row's state (`build`: it is not the row's fault,
+    the build stops), its text is the reason."""
     text = " ".join(str(error).split()) or type(error).__name__
     if not isinstance(error, HwprofError):
         text = f"{type(error).__name__}: {text}"
-    kind = "unsupported" if isinstance(error, (UnsupportedOp, OpError)) else "failed"
+    kind = "failed"
+    if isinstance(error, (UnsupportedOp, OpError)):
+        kind = "unsupported"
+    elif isinstance(error, BuildError):
+        kind = "build"
     return {"failure": kind, "reason": text[:500]}
+
+
+def end_with_parent() -> None:
+    """Ask Linux to kill this worker when the pipeline dies: one that hangs would go on spinning on the
+    measuring core beside the next build."""
+    if sys.platform != "linux":
+        return
+    import ctypes
+    import signal
+
+    set_parent_death_signal = 1
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(1)
 
 
 def main(argv: list[str]) -> None:
     """Serve requests until standard input ends."""
     config = WorkerConfig.from_json(argv[1])
+    end_with_parent()
     answers: BinaryIO = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     if config.cores and hasattr(os, "sched_setaffinity"):

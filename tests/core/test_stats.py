@@ -17,13 +17,9 @@ def noisy_visits(rng, visits, slow_share=0.5, slow_factor=1.11, placement=0.01):
 
 
 def test_p10_of_a_visit_ignores_the_right_tail():
-    calls_ns = np.full(50, 700_000)
-    calls_ns[::3] = 5_000_000
-    assert stats.visit_p10_ms(calls_ns) == pytest.approx(0.7)
-
-
-def test_p10_of_grouped_calls_is_per_call():
-    assert stats.visit_p10_ms([8000] * 10, group=8) == pytest.approx(0.001)
+    calls_ms = np.full(50, 0.7)
+    calls_ms[::3] = 5.0
+    assert stats.visit_p10_ms(calls_ms) == pytest.approx(0.7)
 
 
 def test_floor_finds_the_truth_where_the_median_is_a_coin_toss():
@@ -98,14 +94,20 @@ def test_processes_gap_compares_the_lowest_processes_only():
 
 
 def test_visits_that_lost_the_core_are_not_clean():
-    clean = stats.clean_visits([0.999, 0.9, None], [None, None, None], [0, 0, 0])
+    clean = stats.clean_visits([0.999, 0.9, None], [None, None, None], [None, None, None])
     assert clean.tolist() == [True, False, True]
 
 
 def test_visits_in_the_slow_mode_of_their_process_are_not_clean():
-    sentinel = [0.100, 0.105, 0.112, 0.120, None]
-    clean = stats.clean_visits([1.0] * 5, sentinel, [0, 0, 0, 1, 1])
-    assert clean.tolist() == [True, True, False, True, True]
+    sentinel = [0.100, 0.105, 0.112, 0.120, None, 0.2]
+    floor = [0.100, 0.100, 0.100, 0.120, 0.120, None]
+    clean = stats.clean_visits([1.0] * 6, sentinel, floor)
+    assert clean.tolist() == [True, True, False, True, True, True]
+
+
+def test_process_with_too_few_visits_does_not_count_as_one_that_agrees():
+    p10_ms, process = [1.0] * 4 + [1.0] * 2, [0] * 4 + [1] * 2
+    assert stats.processes_gap(p10_ms, process, 2) == float("inf")
 
 
 def test_speed_spread_is_that_of_the_sentinel():
@@ -131,3 +133,9 @@ def test_interval_contains_its_estimate_and_is_never_empty(values):
     made = stats.estimate(values)
     assert made.low_ms < made.latency_ms < made.high_ms
     assert made.relative_half_width >= stats.SMALLEST_HALF_WIDTH * (1 - 1e-6)
+
+
+@given(st.lists(st.floats(0.001, 1000), min_size=1, max_size=5))
+def test_interval_stays_above_zero_however_far_the_visits_lie_apart(values):
+    """Ctrl-C after two visits of 1.0 and 1.7 ms once gave a negative end, which no table accepts."""
+    assert stats.estimate(values).low_ms > 0

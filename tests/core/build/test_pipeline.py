@@ -15,6 +15,7 @@ from hwprof.backends.backend import Target
 from hwprof.backends.simulated import SimulatedBackend, true_latency_ms
 from hwprof.build import BuildOptions, build_lut, make_plan
 from hwprof.build.pipeline import work_folder
+from hwprof.build.progress import Progress
 from hwprof.errors import BackendUnavailable, BuildError, HwprofError, LutError
 from hwprof.lut import load_lut
 from hwprof.ops import OpSpec
@@ -165,7 +166,6 @@ def test_runtime_that_prints_to_stdout_does_not_garble_the_answers(faulty, optio
 
 
 def test_worker_that_outgrows_its_memory_is_killed_and_costs_one_row(faulty, options, monkeypatch):
-    monkeypatch.setattr("hwprof.measure.executor.Limits.memory_bytes", 300 << 20)
     from hwprof.measure import executor
 
     small = executor.Limits(op_timeout_s=30.0, memory_bytes=300 << 20)
@@ -189,8 +189,6 @@ def test_failed_rows_are_measured_again_only_when_asked(faulty, options):
 
 
 def test_changed_environment_is_told_and_never_mixed_in(faulty, options, monkeypatch, capsys):
-    from hwprof.build.progress import Progress
-
     options = replace(options, backend="faulty", target="none", limit=2)
     build_lut(options)
     monkeypatch.setenv("FAULTY_FLAVOUR", "new")
@@ -207,9 +205,9 @@ class Killed(Exception):
 
 
 def start_build(tmp_path, out, *extra):
-    command = ["build-lut", "--backend", "simulated", "--target", "two-speed", "--space", "s3nas-cifar"]
+    command = ["build-lut", "--backend", "simulated", "--target", "two-speed", "--space", "tiny"]
     return subprocess.Popen(
-        [sys.executable, "-m", "hwprof", *command, "--out", str(out), "--limit", "12", *extra],
+        [sys.executable, "-m", "hwprof", *command, "--out", str(out), *extra],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
 
@@ -242,7 +240,7 @@ def test_kill_9_loses_at_most_the_visit_in_flight_and_the_same_command_resumes(t
     assert again.returncode == 0, errors
     reused = int(errors.split("resuming: ")[1].split()[0])
     assert reused >= 30
-    assert len(rows_of(out)) == 12
+    assert len(rows_of(out)) == len(load_space("tiny").ops())
     assert not work_folder(out).exists()
 
 
@@ -262,7 +260,7 @@ def test_ctrl_c_seals_what_is_there_and_the_same_command_goes_on(tmp_path):
     assert again.returncode == 0, errors
     assert "resuming" in errors
     assert not [row for row in rows_of(out) if (row["reason"] or "").startswith("interrupted")]
-    assert len(rows_of(out)) == 12
+    assert len(rows_of(out)) == len(load_space("tiny").ops())
 
 
 def test_second_build_of_the_same_table_is_refused_while_the_first_runs(options):
@@ -282,8 +280,8 @@ def test_second_build_of_the_same_table_is_refused_while_the_first_runs(options)
         holder.stdin.close()
 
 
-def test_full_disk_is_one_line_and_what_was_measured_is_kept(options, monkeypatch):
-    """The journal's write fails after some visits, as on a full disk; the next build goes on."""
+def test_full_disk_is_one_line_and_what_was_measured_is_kept(options, monkeypatch, capsys):
+    """The journal's write fails after 20 visits, as on a full disk; the next build goes on with them."""
     import hwprof.lut.journal as journal_module
 
     real_write, written = os.write, []
@@ -300,22 +298,30 @@ def test_full_disk_is_one_line_and_what_was_measured_is_kept(options, monkeypatc
         build_lut(options)
     monkeypatch.setattr(journal_module.os, "write", real_write)
     assert not options.out.exists()
-    report = build_lut(options)
-    assert report.visits >= 20
+    build_lut(options, Progress())
+    assert "resuming: 20 visits" in capsys.readouterr().err
     assert len(rows_of(options.out)) == len(load_space("tiny").ops())
 
 
-def test_truncated_journal_keeps_its_good_lines(options):
-    class Stop(Exception):
-        pass
-
-    _interrupt_after(options, 25)
+def test_truncated_journal_keeps_its_good_lines(options, capsys):
+    interrupt_after(options, 25)
     journal = work_folder(options.out) / "journal"
-    content = journal.read_bytes()
-    journal.write_bytes(content[:-40])
-    report = build_lut(options)
+    journal.write_bytes(journal.read_bytes()[:-40])
+    build_lut(options, Progress())
+    assert "resuming: 24 visits" in capsys.readouterr().err
     assert len(rows_of(options.out)) == len(load_space("tiny").ops())
-    assert report.visits >= 20
+
+
+def test_damaged_line_of_a_journal_is_told_and_costs_that_line(options, capsys):
+    interrupt_after(options, 25)
+    journal = work_folder(options.out) / "journal"
+    content = bytearray(journal.read_bytes())
+    content[content.rindex(b"cpu_share")] ^= 1
+    journal.write_bytes(content)
+    build_lut(options, Progress())
+    told = capsys.readouterr().err
+    assert "1 damaged lines are left out" in told
+    assert "resuming: 24 visits" in told
 
 
 def test_garbage_for_a_journal_is_an_error_and_stays_as_it_is(options):
@@ -328,17 +334,17 @@ def test_garbage_for_a_journal_is_an_error_and_stays_as_it_is(options):
 
 
 def test_unfinished_build_with_other_settings_is_sealed_first(options):
-    _interrupt_after(options, 25)
+    interrupt_after(options, 25)
     build_lut(replace(options, cache="evicted"))
-    caches = {row["cache"] for row in rows_of(options.out)}
-    assert caches == {"warm", "evicted"}
+    states = {(row["cache"], row["reason"].startswith("interrupted")) for row in rows_of(options.out)}
+    assert states == {("warm", True), ("evicted", False)}
 
 
-def _interrupt_after(options, visits):
+def interrupt_after(options, visits):
     """Run a build in this process that is killed, as by SIGKILL, after so many visits."""
-    from hwprof.build import pipeline
+    from hwprof.build import resume
 
-    class Killing(pipeline.Records):
+    class Killing(resume.Records):
         made = 0
 
         def visited(self, row, made):
@@ -347,21 +353,143 @@ def _interrupt_after(options, visits):
             if Killing.made == visits:
                 raise Killed
 
-    original = pipeline.Records
-    pipeline.Records = Killing
+    original = resume.Records
+    resume.Records = Killing
     try:
         with pytest.raises(Killed):
             build_lut(options)
     finally:
-        pipeline.Records = original
+        resume.Records = original
 
 
-def test_time_budget_ends_the_build_and_says_so(options, monkeypatch):
-    """The budget is over at once: rows are due, nothing is claimed."""
+def test_time_budget_ends_the_build_and_a_build_without_one_finishes_it(options):
     report = build_lut(replace(options, budget_s=1e-6))
     assert report.out_of_time
-    assert not options.out.exists() or not rows_of(options.out)
-    assert not build_lut(options).out_of_time
+    assert report.unfinished == len(load_space("tiny").ops())
+    assert not options.out.exists()
+    finished = build_lut(options)
+    assert (finished.unfinished, finished.out_of_time) == (0, False)
+    assert len(rows_of(options.out)) == len(load_space("tiny").ops())
+
+
+def test_rows_cut_short_by_a_budget_say_so_and_are_improved_later(options, capsys):
+    """Rounds shrink to the budget; what does not agree by then is not final."""
+    noisy = replace(options, target="unstable", effort="normal")
+    assert build_lut(replace(noisy, budget_s=2.0)).unfinished
+    first = {row["op_id"]: row for row in rows_of(options.out)}
+    assert all(row["reason"].startswith("time budget") for row in first.values())
+    build_lut(noisy, Progress())
+    assert "resuming" in capsys.readouterr().err
+    for row in rows_of(options.out):
+        assert row["visits"] > first[row["op_id"]]["visits"]
+        assert not row["reason"].startswith("time budget")
+
+
+def test_killed_fresh_build_never_replaces_finished_rows(options):
+    """A --fresh build killed after 25 visits once turned ten converged rows into unstable ones."""
+    build_lut(options)
+    before = rows_of(options.out)
+    interrupt_after(replace(options, fresh=True, seed=1), 25)
+    assert build_lut(options).measured == 0
+    assert rows_of(options.out) == before
+
+
+def test_killed_fresh_build_goes_on_when_started_again_as_fresh(options, capsys):
+    build_lut(options)
+    before = {row["build_id"] for row in rows_of(options.out)}
+    fresh = replace(options, fresh=True, seed=1)
+    interrupt_after(fresh, 25)
+    build_lut(fresh, Progress())
+    assert "resuming: 25 visits" in capsys.readouterr().err
+    assert {row["build_id"] for row in rows_of(options.out)}.isdisjoint(before)
+
+
+def test_limit_after_a_kill_leaves_the_other_rows_unfinished_not_final(options):
+    interrupt_after(options, 25)
+    report = build_lut(replace(options, limit=2))
+    assert report.unfinished > 0
+    build_lut(options)
+    rows = rows_of(options.out)
+    assert len(rows) == len(load_space("tiny").ops())
+    assert not [row for row in rows if row["reason"].startswith("interrupted")]
+
+
+def test_unfinished_build_of_another_space_keeps_its_name_and_its_doubts(options):
+    interrupt_after(replace(options, space="nb201"), 25)
+    build_lut(options)
+    table = load_lut(options.out)
+    assert table.metadata["spaces"] == ["nb201", "tiny"]
+    for row in table.table.to_pylist():
+        of_nb201 = row["space"] == "nb201"
+        assert row["reason"].startswith("interrupted") == of_nb201
+        assert of_nb201 == (row["op_id"] not in {op.op_id for op in load_space("tiny").ops()})
+
+
+def test_changed_effort_does_not_go_on_with_rows_of_a_looser_one(options, capsys):
+    interrupt_after(options, 25)
+    build_lut(replace(options, effort="normal", target="exact", rel_precision=0.02), Progress())
+    assert "sealed first" in capsys.readouterr().err
+    assert {row["reason"] for row in rows_of(options.out)} == {"visits and processes agree within 2.0%"}
+
+
+def test_seal_killed_between_its_two_renames_is_made_good_by_the_next_build(options, monkeypatch):
+    """The visits are newer than the table then; every later build once failed on the hash."""
+    import hwprof.lut.write as write_module
+
+    build_lut(replace(options, limit=4))
+    real_replace, calls = os.replace, []
+
+    def one_replace(source, target):
+        calls.append(target)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        real_replace(source, target)
+
+    monkeypatch.setattr(write_module.os, "replace", one_replace)
+    with pytest.raises(KeyboardInterrupt):
+        build_lut(options)
+    monkeypatch.setattr(write_module.os, "replace", real_replace)
+    build_lut(options)
+    table = load_lut(options.out)
+    assert len(table) == len(load_space("tiny").ops())
+    assert set(table.visits.column("op_id").to_pylist()) == {r["op_id"] for r in rows_of(options.out)}
+
+
+def test_table_without_its_visits_file_can_be_built_on(options):
+    build_lut(replace(options, limit=4))
+    (options.out.parent / "lut.visits.parquet").unlink()
+    build_lut(options)
+    assert len(rows_of(options.out)) == len(load_space("tiny").ops())
+
+
+def test_failed_row_of_an_unfinished_build_is_measured_again_when_asked(faulty, options):
+    options = replace(options, backend="faulty", target="raise", limit=7)
+    interrupt_after(options, 5)
+    again = build_lut(replace(options, retry_failed=True, target="raise"))
+    assert again.failed
+    notes = []
+    interrupt_after(replace(options, fresh=True), 5)
+
+    class Noting(Progress):
+        def note(self, text):
+            notes.append(text)
+
+    build_lut(replace(options, fresh=True, retry_failed=True), Noting(quiet=True))
+    assert sum(note.startswith("failed: ") for note in notes) == again.failed
+
+
+def test_worker_that_cannot_start_stops_the_build_and_blames_no_row(faulty, options, monkeypatch):
+    """The backend is known here but not in worker processes, as with a broken installation."""
+    monkeypatch.setenv("PYTHONPATH", "")
+    with pytest.raises(BuildError, match="a worker process cannot start.*faulty"):
+        build_lut(replace(options, backend="faulty", target="none"))
+    assert not options.out.exists()
+
+
+def test_foreign_file_in_the_place_of_the_visits_is_refused_before_anything_is_measured(options):
+    (options.out.parent / "lut.visits.parquet").write_text("my notes")
+    with pytest.raises(LutError, match="will not overwrite"):
+        make_plan(options)
 
 
 @pytest.mark.parametrize(

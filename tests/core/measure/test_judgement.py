@@ -2,11 +2,20 @@
 
 import pytest
 
-from hwprof.measure.judgement import RecordedVisit, disagreement, judge
+from hwprof.measure import judgement
+from hwprof.measure.judgement import RecordedVisit, sentinel_floors
 from hwprof.measure.messages import Visit
 from hwprof.measure.protocol import EFFORTS, Protocol, protocol
 
 PROTOCOL = Protocol(processes=2, agreeing=2, rounds=8, least_rounds=4)
+
+
+def disagreement(protocol, made, dense):
+    return judgement.disagreement(protocol, made, dense, sentinel_floors(made))
+
+
+def judge(protocol, made, dense, stopped=""):
+    return judgement.judge(protocol, made, dense, sentinel_floors(made), stopped)
 
 
 def visits(*p10_ms_of_processes, cpu_share=1.0, dense_ms=0.04):
@@ -25,7 +34,7 @@ def test_visits_and_processes_that_agree_converge():
     made = visits([1.0, 1.001, 1.002, 1.0], [1.0, 1.002, 1.001, 1.0])
     assert disagreement(PROTOCOL, made, dense=True) == ""
     verdict = judge(PROTOCOL, made, dense=True)
-    assert (verdict.state, verdict.reason) == ("converged", "visits and processes agree")
+    assert (verdict.state, verdict.reason) == ("converged", "visits and processes agree within 1.0%")
 
 
 def test_processes_apart_are_named_and_not_converged():
@@ -78,3 +87,19 @@ def test_protocol_within_a_budget_never_grows(row_ms):
     assert fitted.most_visits <= normal.most_visits
     assert fitted.least_rounds <= fitted.rounds
     assert fitted.rounds >= 2
+
+
+def test_row_seen_only_in_a_slow_spell_of_its_processes_is_not_clean():
+    """The processes saw a faster machine at other rows; by its own visits alone the row looks fine."""
+    row = visits([1.1] * 4, [1.1] * 4, dense_ms=0.044)
+    others = visits([5.0] * 8, [5.0] * 8, dense_ms=0.040)
+    floors = sentinel_floors(row + others)
+    assert judgement.disagreement(PROTOCOL, row, True, floors) == "only 0 clean visits of 8"
+    assert judgement.judge(PROTOCOL, row, True, floors).state == "unstable"
+
+
+@pytest.mark.parametrize("row_ms", range(20, 2000, 20))
+def test_rounds_within_a_budget_never_exceed_the_protocols(row_ms):
+    fitted = EFFORTS["normal"].within(row_ms)
+    assert fitted.rounds <= EFFORTS["normal"].rounds
+    assert 2 <= fitted.least_rounds <= fitted.rounds
