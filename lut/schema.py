@@ -92,8 +92,11 @@ COLUMNS = (
     Column("threads", INT, "threads given to the runtime", "threads"),
     _few("regime", "how calls follow each other: `burst` (back to back within a visit)"),
     Column(
-        "latency_ms", DOUBLE, "the estimate, a floor: mean of the lowest quarter of the clean visits", "ms",
-        NO_NUMBER
+        "latency_ms",
+        DOUBLE,
+        "the estimate, a floor: mean of the lowest quarter of the clean visits",
+        "ms",
+        NO_NUMBER,
     ),
     Column("latency_low_ms", DOUBLE, "lower end of the interval around latency_ms", "ms", NO_SPREAD),
     Column("latency_high_ms", DOUBLE, "upper end of the interval around latency_ms", "ms", NO_SPREAD),

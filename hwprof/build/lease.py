@@ -25,9 +25,7 @@ def device_lease(waiting: Callable[[str], None], stop: Callable[[], bool]) -> It
     try:
         import fcntl
     except ModuleNotFoundError:
-        raise BuildError(
-            "tables are built on Linux or macOS; this system has no file locks (fcntl)"
-        ) from None
+        raise BuildError("tables are built on Linux or macOS; here are no file locks (fcntl)") from None
     descriptor = _open_lock(Path(tempfile.gettempdir()) / "hwprof-device.lock")
     try:
         told = False

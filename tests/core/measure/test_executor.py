@@ -60,7 +60,7 @@ def test_module_of_the_current_folder_is_not_imported_by_workers(tmp_path, monke
     (tmp_path / "queue.py").write_text("raise RuntimeError('the wrong queue')")
     monkeypatch.chdir(tmp_path)
     with LocalExecutor("simulated", "exact", 1, "float32", tmp_path / "log") as made:
-        assert made.compile(JOB, tmp_path / "a.artifact").placement == {"simulated": 7}
+        assert made.compile(JOB, tmp_path / "a.artifact").placement == {"simulated": 6}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
