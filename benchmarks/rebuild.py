@@ -130,11 +130,12 @@ def main() -> None:
     shares = [s.get("converged", 0) / len(t) for s, t in zip(states, tables, strict=True)]
     widths = [((t.latency_high_ms - t.latency_low_ms) / 2 / t.latency_ms).median() for t in tables]
     timed = [r["timed_s"] / r["wall_s"] for r in reports]
-    # Inside the worker a visit is a session, sentinels, warm and timed calls; the rest is the pipeline's.
+    parts = ("compile_s", "start_s", "visit_s", "exchange_s")
     overhead = [
-        (r["wall_s"] - r["compile_s"] - r["start_s"] - r["visit_s"]) * 1e3 / len(t)
+        (r["wall_s"] - sum(r[part] for part in parts)) * 1e3 / len(t)
         for r, t in zip(reports, tables, strict=True)
     ]
+    exchange = [r["exchange_s"] * 1e3 / r["visits"] for r in reports]
     visits = [int(t.visits.sum()) for t in tables]
     mean = lambda name, part: float(np.mean([p[part][name] for p in pairs]))  # noqa: E731
     held = [share for p in pairs for share in p["interval_holds"]]
@@ -154,6 +155,7 @@ def main() -> None:
             ("whole command", ", ".join(f"{r['command_s']:.0f} s" for r in reports), "<= 240 s"),
             ("inside timed calls", ", ".join(f"{t:.0%}" for t in timed), "aim 40 %"),
             ("overhead a row", ", ".join(f"{o:.1f} ms" for o in overhead), "<= 5 ms"),
+            ("exchange with the worker a visit", ", ".join(f"{e:.2f} ms" for e in exchange), ""),
             ("starting workers", ", ".join(f"{r['start_s']:.1f} s" for r in reports), ""),
             ("visits", ", ".join(map(str, visits)), ""),
         ],
@@ -172,6 +174,7 @@ def main() -> None:
             "median_half_width": [float(w) for w in widths],
             "timed_share": timed,
             "overhead_ms_a_row": overhead,
+            "exchange_ms_a_visit": exchange,
         },
     )
 

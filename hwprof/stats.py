@@ -48,9 +48,10 @@ class Estimate:
         return log(self.high_ms / self.low_ms) / 2.0
 
 
-def visit_p10_ms(calls_ms: ArrayLike) -> float:
-    """10th percentile over the calls of one visit."""
-    return float(np.percentile(np.asarray(calls_ms, dtype=np.float64), 10))
+def visit_quantiles_ms(calls_ms: ArrayLike) -> Floats:
+    """10th, 50th and 90th percentile over the calls of one visit; the first is the visit's value."""
+    quantiles: Floats = np.percentile(np.asarray(calls_ms, dtype=np.float64), [10, 50, 90])
+    return quantiles
 
 
 def lowest_visits(p10_ms: ArrayLike) -> Floats:

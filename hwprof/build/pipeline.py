@@ -39,8 +39,9 @@ class BuildReport:
         present: ops of the space whose row was there already.
         unfinished: rows that still want visits; the same command goes on with them.
         interrupted, out_of_time: why there are such rows.
-        wall_s: this run's whole time; of that `compile_s` went into compiling, `start_s` into starting
-            workers, `visit_s` into whole visits and `timed_s`, of those, into timed calls.
+        wall_s: this run's whole time; of that `compile_s` went into compiling and checking, `start_s`
+            into starting workers, `visit_s` into whole visits (`timed_s`, of those, into timed calls) and
+            `exchange_s` into handing requests and answers between pipeline and workers.
         visits: visits made by this run.
     """
 
@@ -56,6 +57,7 @@ class BuildReport:
     compile_s: float = 0.0
     start_s: float = 0.0
     visit_s: float = 0.0
+    exchange_s: float = 0.0
     timed_s: float = 0.0
 
     @property
@@ -124,7 +126,7 @@ class _Build:
             self._protocol = self._protocol.within(row_ms)
         self._started = time.monotonic()
         self._before = sum(1 for _ in records.visits())
-        self._start_s = self._compile_s = self._visit_s = self._timed_s = 0.0
+        self._start_s = self._compile_s = self._visit_s = self._exchange_s = self._timed_s = 0.0
         self._status = Status(rows=len(plan.jobs))
 
     def run(self, executor: Executor, folder: Path) -> None:
@@ -174,6 +176,7 @@ class _Build:
             compile_s=self._compile_s,
             start_s=self._start_s,
             visit_s=self._visit_s,
+            exchange_s=self._exchange_s,
             timed_s=self._timed_s,
         )
 
@@ -195,13 +198,12 @@ class _Build:
             if row.compiled is not None and is_whole(path):
                 row.compiled = replace(row.compiled, artifact=str(path))
                 continue
+            start = time.monotonic() - executor.start_s
             try:
-                made = executor.compile(row.job, path)
+                self._records.compiled(row, executor.compile(row.job, path))
             except BackendError as error:
                 self._fail(row, error)
-            else:
-                self._records.compiled(row, made)
-                self._compile_s += made.compile_ms / 1e3
+            self._compile_s += time.monotonic() - executor.start_s - start
 
     def _pass(self, executor: Executor, rows: list[RowRecord], phase: int) -> None:
         """Visit rows in shuffled rounds by new worker processes until they agree or have had all."""
@@ -219,13 +221,15 @@ class _Build:
                 self._records.sync()
                 last = number
             self._status.current = row.job.label
+            start = time.monotonic() - executor.start_s
             try:
                 visit = executor.visit(process, request)
             except BackendError as error:
                 self._fail(row, error)
                 continue
-            self._records.visited(row, rounds.recorded(process, number, visit))
+            self._exchange_s += time.monotonic() - executor.start_s - start - visit.whole_ms / 1e3
             self._visit_s += visit.whole_ms / 1e3
+            self._records.visited(row, rounds.recorded(process, number, visit))
             self._timed_s += sum(visit.calls_ns) / 1e9
             self._status.visits += 1
             self._status.unstable = rounds.disagreeing

@@ -59,7 +59,9 @@ class Records:
 
     def visited(self, row: RowRecord, made: RecordedVisit) -> None:
         place = {"process": made.process, "round": made.round, "phase": made.phase}
-        self._write({"type": "visit", "id": row.job.job_id, **place, "visit": asdict(made.visit)})
+        visit = made.visit.to_dict()
+        self._journal.append({"type": "visit", "id": row.job.job_id, **place, "visit": visit})
+        row.visits.append(made)
 
     def failed(self, row: RowRecord, state: str, reason: str) -> None:
         self._write({"type": "failure", "id": row.job.job_id, "state": state, "reason": reason})

@@ -19,6 +19,7 @@ from typing import Any
 
 from hwprof.environment import usable_cores
 from hwprof.errors import BackendError, BuildError, UnsupportedOp, WorkerDied, WorkerTimeout
+from hwprof.machine.measuring import measuring_cores
 from hwprof.measure.messages import Compiled, Job, Visit, VisitRequest, WorkerConfig
 
 START_LIMIT_S = 60.0
@@ -63,12 +64,6 @@ class Limits:
 
     op_timeout_s: float = 120.0
     memory_bytes: int = 4 << 30
-
-
-def measuring_cores(threads: int) -> tuple[int, ...]:
-    """Cores for the timed work: the last `threads` ones, so that core 0, which serves most interrupts,
-    and the pipeline's own process stay out of the way where there are enough."""
-    return usable_cores()[-threads:]
 
 
 class LocalExecutor(Executor):
@@ -126,7 +121,8 @@ class LocalExecutor(Executor):
 
     def _start(self, process: int) -> _WorkerProcess:
         start = time.monotonic()
-        config = WorkerConfig(*self._config, process, measuring_cores(self._config[2]))
+        cores = measuring_cores(usable_cores(), self._config[2])
+        config = WorkerConfig(*self._config, process, cores)
         self._workers[process] = _WorkerProcess(config, self._log, self._limits)
         self.start_s += time.monotonic() - start
         return self._workers[process]

@@ -105,6 +105,10 @@ class Visit:
     rss_bytes: int | None
     started_at: float
 
+    def to_dict(self) -> dict[str, Any]:
+        """Flat fields. `dataclasses.asdict` copies every timing one by one: 0.5 ms a visit."""
+        return dict(self.__dict__)
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Visit:
         return cls(**{**data, "calls_ns": tuple(data["calls_ns"])})

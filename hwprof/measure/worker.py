@@ -38,7 +38,7 @@ class Worker:
         if request["do"] == "compile":
             return asdict(self._compile(Job.from_list(request["ops"]), Path(request["artifact"])))
         visit = VisitRequest(**{**request["visit"], "seed": tuple(request["visit"]["seed"])})
-        return asdict(self._visitor.visit(self._artifact(visit.artifact), visit))
+        return self._visitor.visit(self._artifact(visit.artifact), visit).to_dict()
 
     def _compile(self, job: Job, path: Path) -> Compiled:
         graph = lower(job.ops)
