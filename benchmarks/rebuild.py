@@ -76,8 +76,14 @@ def quantiles(differences: np.ndarray) -> dict[str, float]:
     }
 
 
+def sentinel_ms(path: Path) -> float:
+    """A build's dense sentinel: the same work in every build, so it tells the host's speed."""
+    return float(load_lut(path).visits.to_pandas().dense_sentinel_ms.median())
+
+
 def compare(first: Any, second: Any) -> dict[str, Any]:
-    """Agreement of two tables over rows that both call converged, and over all rows."""
+    """Agreement of two tables over rows that both call converged, over all rows, and over converged rows
+    beyond the factor that all rows share (the host's speed changed between the builds)."""
     both = first.merge(second, on="op_id", suffixes=("_a", "_b"))
     ratio = np.log(both.latency_ms_a / both.latency_ms_b).to_numpy()
     converged = ((both.state_a == "converged") & (both.state_b == "converged")).to_numpy()
@@ -88,6 +94,7 @@ def compare(first: Any, second: Any) -> dict[str, Any]:
     ]  # fmt: skip
     return {
         "converged": quantiles(ratio[converged]),
+        "converged_beyond_common_factor": quantiles(ratio[converged] - np.median(ratio)),
         "all": quantiles(ratio),
         "both_converged_share": float(converged.mean()),
         "interval_holds": inside,
@@ -123,6 +130,7 @@ def main() -> None:
             reports.append(build(arguments.space, path, seed, arguments.extra.split()))
             tables.append(load_lut(path).to_pandas())
         literal = [literal_share(folder / f"build{seed}.parquet") for seed in range(arguments.builds)]
+        speeds = [sentinel_ms(folder / f"build{seed}.parquet") for seed in range(arguments.builds)]
         medians = [naive(arguments.space) for _ in range(2)]
     pairs = [compare(a, b) for a, b in itertools.combinations(tables, 2)]
     loops = quantiles(np.array([np.log(medians[0][op] / medians[1][op]) for op in medians[0]]))
@@ -144,6 +152,17 @@ def main() -> None:
         [
             ("median difference, converged", f"{mean('median_percent', 'converged'):.2f} %", "<= 0.5 %"),
             ("95th percentile, converged", f"{mean('p95_percent', 'converged'):.2f} %", "<= 2 %"),
+            (
+                "median beyond the common factor",
+                f"{mean('median_percent', 'converged_beyond_common_factor'):.2f} %",
+                "",
+            ),
+            (
+                "common factor of a pair",
+                ", ".join(f"{p['all']['bias_percent']:+.2f} %" for p in pairs),
+                "",
+            ),
+            ("dense sentinel of a build", ", ".join(f"{s * 1e3:.2f} µs" for s in speeds), ""),
             ("median, all rows", f"{mean('median_percent', 'all'):.2f} %", ""),
             ("95th percentile, all rows", f"{mean('p95_percent', 'all'):.2f} %", ""),
             ("median of 50 runs: median", f"{loops['median_percent']:.2f} %", "(naive)"),
@@ -170,6 +189,7 @@ def main() -> None:
             "converged_share": shares,
             "converged_share_by_first_trials_rule": literal,
             "pairs": pairs,
+            "dense_sentinel_ms": speeds,
             "naive_median_of_50": loops,
             "median_half_width": [float(w) for w in widths],
             "timed_share": timed,

@@ -39,8 +39,8 @@ class BuildReport:
         present: ops of the space whose row was there already.
         unfinished: rows that still want visits; the same command goes on with them.
         interrupted, out_of_time: why there are such rows.
-        wall_s: this run's whole time; of that `compile_s` went into compiling and checking, `start_s`
-            into starting workers, `visit_s` into whole visits (`timed_s`, of those, into timed calls) and
+        wall_s: this run's whole time. Of it went `compile_s` into compiling and checking, `start_s`
+            into starting workers, `visit_s` into whole visits (`timed_s`, of those, into timed calls),
             `exchange_s` into handing requests and answers between pipeline and workers.
         visits: visits made by this run.
     """
