@@ -28,9 +28,8 @@ class Status:
         rate = self.visits / elapsed_s if elapsed_s > 0 else 0.0
         eta = f"{self.visits_left / rate:.0f} s" if rate > 0 else "?"
         return (
-            f"{self.stage}: {self.finished}/{self.rows} rows, {self.visits} visits, "
-            f"{rate:.0f} visits/s, at most {eta} left in this pass, {self.unstable} not agreeing, "
-            f"{self.failed} failed, {self.current}"
+            f"{self.stage} {self.finished}/{self.rows} rows, {rate:.0f} visits/s, at most {eta} left, "
+            f"{self.unstable} not agreeing, {self.failed} failed, {self.current}"
         )
 
 

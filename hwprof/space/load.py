@@ -9,6 +9,7 @@ from hwprof.errors import SpaceError
 from hwprof.space.document import nearest, read_document, shown
 from hwprof.space.read_cell import read_cell
 from hwprof.space.read_chain import read_chain
+from hwprof.space.read_ops import OPS_FIELDS, read_ops
 from hwprof.space.space import FAMILIES, Space
 
 CATALOG = Path(__file__).parent / "catalog"
@@ -53,6 +54,10 @@ def read_space(path: Path) -> Space:
         SpaceError: see `load_space`.
     """
     document = read_document(path)
+    if any(key.text() == "family" and value.text() == "ops" for key, value in document.entries()):
+        fields = document.section(OPS_FIELDS)
+        name, summary = fields["name"].line_of_text(64), fields["summary"].line_of_text(400)
+        return read_ops(name, summary, fields, path.parent)
     fields = document.section(SPACE_FIELDS, tuple(FAMILY_FIELDS))
     family = fields["family"].text(FAMILIES)
     for name, owner in FAMILY_FIELDS.items():

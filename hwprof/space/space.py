@@ -19,7 +19,7 @@ from hwprof.space.choice import Choice, Position
 if TYPE_CHECKING:
     import numpy as np
 
-FAMILIES = ("chain", "cell")
+FAMILIES = ("chain", "cell", "ops")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Space:
     Attributes:
         name: the space's name, as it stands in a table's `space` column.
         summary: one line on what it is and where it comes from.
-        family: `chain` (positions run one after the other) or `cell` (edges of a repeated DAG).
+        family: `chain` (positions run one after the other), `cell` (edges of a repeated DAG) or `ops`
+            (a plain list of ops to measure: it has no networks).
         positions: the decisions; see `CellLayout` for their order in a cell space.
         cell: the layout of a cell space, None for a chain.
     """
@@ -92,8 +93,11 @@ class Space:
         """The whole network of a point as one Graph.
 
         Raises:
-            SpaceError: the point does not fit the space, or its cell has no path.
+            SpaceError: the point does not fit the space, its cell has no path, or the space is a list of
+                ops.
         """
+        if self.family == "ops":
+            raise SpaceError(f"{self.name} is a list of ops: it has no networks")
         chosen = self.choices_of(point)
         if self.cell is not None:
             return cell_network(self.cell, chosen)

@@ -56,8 +56,8 @@ def test_the_id_is_defined_as_it_is_computed() -> None:
 
 def test_the_first_example_shows_what_it_prints() -> None:
     op = ops.mixconv((1, 32, 14, 14), 32, {3: 64, 5: 32}, se_ratio=0.25, activation="hswish")
-    assert f"op.label      # {op.label}" in PAGE
-    assert f"op.op_id      # {op.op_id}" in PAGE
+    assert f"op.label  # {op.label}" in PAGE
+    assert f"op.op_id  # {op.op_id}" in PAGE
 
 
 def test_the_code_runs() -> None:
