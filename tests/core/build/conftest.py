@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from hwprof.build import BuildOptions
+
 OUT_OF_TREE = Path(__file__).parents[2] / "backends" / "out_of_tree"
+
+
+@pytest.fixture
+def options(tmp_path):
+    return BuildOptions("simulated", "tiny", tmp_path / "lut.parquet", target="quiet", effort="fast")
 
 
 @pytest.fixture
