@@ -170,6 +170,7 @@ def main() -> None:
             ("converged rows", ", ".join(f"{s:.0%}" for s in shares), ">= 80 %, aim 90 %"),
             ("of them by the first trials' rule", ", ".join(f"{s:.0%}" for s in literal), ""),
             ("interval holds the other build", ", ".join(f"{s:.0%}" for s in held), "85 to 95 %"),
+            ("the same over all pairs", f"{np.mean(held):.0%}", "85 to 95 %"),
             ("median half width", ", ".join(f"{w:.2%}" for w in widths), ""),
             ("whole command", ", ".join(f"{r['command_s']:.0f} s" for r in reports), "<= 240 s"),
             ("inside timed calls", ", ".join(f"{t:.0%}" for t in timed), "aim 40 %"),

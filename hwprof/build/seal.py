@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from hwprof import stats
 from hwprof.build.record import UNFINISHED_REASONS, Records, RowRecord
 from hwprof.environment import Environment
 from hwprof.lut import load_lut, null_row, op_columns, write_lut
@@ -48,8 +49,18 @@ def table_row(
         return row | {"state": state, "reason": reason}
     if not record.visits:
         return None
-    verdict = judge(protocol, record.visits, record.dense, floors, "" if record.finished else stopped)
+    verdict = judge(
+        protocol, record.visits, record.dense, floors, "" if record.finished else stopped,
+        _host_drift(record, header),
+    )  # fmt: skip
     return row | _result(record.visits, verdict)
+
+
+def _host_drift(record: RowRecord, header: Mapping[str, Any]) -> float:
+    """What the host may move between builds: only where it is a virtual machine's and timed the op."""
+    timed_by_host = record.visits[0].visit.dense_ms is not None
+    virtual = header["environment"]["identity"].get("virtualised")
+    return stats.VIRTUAL_HOST_DRIFT if timed_by_host and virtual else 0.0
 
 
 def _where(header: Mapping[str, Any]) -> Row:

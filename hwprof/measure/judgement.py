@@ -119,12 +119,14 @@ def judge(
     dense: bool,
     floors: SentinelFloors,
     stopped: str = "",
+    host_drift: float = 0.0,
 ) -> Verdict:
     """Value and trust of a row that gets no more visits now.
 
     `stopped` names the outer cause where the row was not finished (interrupted, time budget): it is
     never called converged then. Rows that do not agree are `budget` while their interval is within
-    three times the wanted precision, else `unstable`.
+    three times the wanted precision, else `unstable`. `host_drift` widens the interval that is stated
+    (see `stats.estimate`), not the one that decides the state.
 
     Raises:
         ValueError: no visits.
@@ -134,11 +136,12 @@ def judge(
     enough_clean = sum(mask) >= LEAST_CLEAN_VISITS
     used = tuple(v for v, ok in zip(visits, mask, strict=True) if ok or not enough_clean)
     looks = [v.visit.dense_ms if dense else v.visit.memory_ms for v in used]
-    estimate = stats.estimate([v.p10_ms for v in used], looks)
+    p10_ms = [v.p10_ms for v in used]
+    estimate = stats.estimate(p10_ms, looks, host_drift)
     if not why and not stopped:
         state, reason = "converged", f"visits and processes agree within {protocol.rel_precision:.1%}"
     else:
-        wide = estimate.relative_half_width > UNSTABLE_FACTOR * protocol.rel_precision
+        wide = stats.interval_half_width(p10_ms, looks) > UNSTABLE_FACTOR * protocol.rel_precision
         state = "unstable" if wide or not enough_clean else "budget"
         reason = "; ".join(part for part in (stopped, why) if part)
     return Verdict(estimate, state, reason, used, sum(mask))
