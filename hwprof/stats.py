@@ -5,9 +5,10 @@ summarised by its 10th percentile (p10); a *process* is a worker process that ma
 visits. Noise only adds time, so the estimate is a floor over visits.
 
 The floor is the mean of the lowest quarter of the visits, at least three. A fixed number of lowest
-visits sinks as visits are added; a share does not, so rows that stopped early and late compare (four
-builds of 152 blocks: 95th percentile of the difference 1.1-1.3 % against 1.9 % for the three lowest of
-36 and 5 % for the median beside a busy neighbour; benchmarks/results/rebuild.json).
+visits sinks as visits are added; a share does not, so rows that stopped early and late compare. In a
+trial of four builds of 152 blocks, one of them beside a busy neighbour, the 95th percentile of the
+difference was 1.0-1.3 % so, 1.9 % with the three lowest of 36 and up to 4.9 % with the median
+(docs/measurement.md).
 
 Sources: floor over visits in shuffled rounds, processes as a level of noise of their own: Georges et
 al. 2007, Kalibera and Jones 2013, and the trials before this project began; the minimum of tuned
