@@ -26,6 +26,10 @@ class RecordedVisit:
     phase: int
     visit: Visit
 
+    def sentinel_ms(self, dense: bool) -> float | None:
+        """The reading of the dense or of the memory-bound sentinel beside this visit."""
+        return self.visit.dense_ms if dense else self.visit.memory_ms
+
     @property
     def calls_ms(self) -> stats.Floats:
         """Milliseconds of a call, one value per timing."""
@@ -82,7 +86,7 @@ def sentinel_floors(visits: Iterable[RecordedVisit]) -> SentinelFloors:
 def clean_mask(visits: Sequence[RecordedVisit], dense: bool, floors: SentinelFloors) -> list[bool]:
     """Which visits are clean, judged by the sentinel of the op's class."""
     which = 0 if dense else 1
-    looks = [v.visit.dense_ms if dense else v.visit.memory_ms for v in visits]
+    looks = [v.sentinel_ms(dense) for v in visits]
     usual = [floors[v.process][which] if v.process in floors else None for v in visits]
     clean = stats.clean_visits([v.visit.cpu_share for v in visits], looks, usual)
     return [bool(flag) for flag in clean]
@@ -135,7 +139,7 @@ def judge(
     mask = clean_mask(visits, dense, floors)
     enough_clean = sum(mask) >= LEAST_CLEAN_VISITS
     used = tuple(v for v, ok in zip(visits, mask, strict=True) if ok or not enough_clean)
-    looks = [v.visit.dense_ms if dense else v.visit.memory_ms for v in used]
+    looks = [v.sentinel_ms(dense) for v in used]
     p10_ms = [v.p10_ms for v in used]
     estimate = stats.estimate(p10_ms, looks, host_drift)
     if not why and not stopped:
