@@ -14,17 +14,19 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import json
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hwprof import ops
 from hwprof.backends.backend import Backend, Session, Target
-from hwprof.errors import BackendError, UnsupportedOp
+from hwprof.errors import BackendError, BackendUnavailable, UnsupportedOp
 from hwprof.graph import ACTIVATIONS, Graph
 from hwprof.graph.reference import run_reference
 from hwprof.ops import OpSpec
@@ -36,6 +38,17 @@ Check = Callable[[Backend, Target], None]
 
 class ConformanceError(AssertionError):
     """A backend does not keep the contract."""
+
+
+def run_check(check: Check, backend: Backend, target: Target) -> str:
+    """Empty where the check passes, else what it saw, in one line."""
+    try:
+        check(backend, target)
+    except ConformanceError as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001 - a third party's backend may raise anything
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return ""
 
 
 def sample_ops(dtype: str) -> tuple[OpSpec, ...]:
@@ -75,9 +88,22 @@ def outputs_of(
     session: Session, graph: Graph
 ) -> tuple[list[NDArray[np.generic]], list[NDArray[np.float64]]]:
     """What the backend computed, and what the float64 reference computes from the same inputs."""
-    inputs = dict(zip(graph.inputs, (b.copy() for b in session.input_buffers()), strict=True))
+    stored = session.quantisation()
+    inputs = _real_values(session.inputs(), stored.inputs if stored else None)
     session.run()
-    return session.outputs(), run_reference(graph, inputs)
+    results = _real_values(session.outputs(), stored.outputs if stored else None)
+    return results, run_reference(graph, dict(zip(graph.inputs, inputs, strict=True)))
+
+
+def _real_values(
+    arrays: list[NDArray[np.generic]], stored: tuple[tuple[float, int], ...] | None
+) -> list[NDArray[np.generic]]:
+    if stored is None:
+        return arrays
+    return [
+        scale * (np.asarray(array, dtype=np.float64) - zero)
+        for array, (scale, zero) in zip(arrays, stored, strict=True)
+    ]
 
 
 def check_probe(backend: Backend, target: Target) -> None:
@@ -138,28 +164,27 @@ def check_fresh_sessions(backend: Backend, target: Target) -> None:
         backend.prepare(artifact, np.random.default_rng(seed), target) for seed in (1, 1, 2)
     )
     with one, two, three:
-        places = {s.input_buffers()[0].ctypes.data for s in (one, two, three)}
-        _require(len(places) == 3, "sessions share their input buffer")
+        places = [tuple(s.addresses()) for s in (one, two, three)]
+        _require(len(set(places)) == 3 or not any(places), "sessions share their input buffer")
         same, other = (
-            np.array_equal(one.input_buffers()[0], two.input_buffers()[0]),
-            np.array_equal(one.input_buffers()[0], three.input_buffers()[0]),
+            np.array_equal(one.inputs()[0], two.inputs()[0]),
+            np.array_equal(one.inputs()[0], three.inputs()[0]),
         )
         _require(same and not other, "inputs do not follow the seed")
         two.run()
         before = two.outputs()[0]
-        one.input_buffers()[0][...] = 0
+        one.set_inputs([np.zeros_like(values) for values in one.inputs()])
         one.run()
         _require(np.array_equal(before, two.outputs()[0]), "a run changed another session's output")
 
 
 def check_input_is_live(backend: Backend, target: Target) -> None:
-    """Writing to the input buffer changes the next run (the op is not folded away)."""
+    """Another input changes the next run (the op is not folded away)."""
     graph = _small_op(target).lower()
     with opened(backend, graph, target) as session:
         session.run()
         first = session.outputs()[0]
-        buffer = session.input_buffers()[0]
-        buffer[...] = np.asarray(buffer, dtype=np.float32) * 2
+        session.set_inputs([np.flip(values, axis=-1) for values in session.inputs()])
         session.run()
         _require(not np.array_equal(first, session.outputs()[0]), "the output ignores the input")
 
@@ -211,7 +236,7 @@ def check_unsupported_dtype(backend: Backend, target: Target) -> None:
     for dtype in ("float32", "float16", "bfloat16", "int8"):
         if dtype in backend.dtypes:
             continue
-        other = Target(target.name, target.threads, dtype)
+        other = replace(target, dtype=dtype)
         try:
             backend.compile(_small_op(other).lower(), other)
         except UnsupportedOp:
@@ -239,6 +264,20 @@ def check_silent(backend: Backend, target: Target) -> None:
         file.seek(0)
         text = file.read().decode(errors="replace") + printed.getvalue()
     _require(not text, f"printed to standard output: {text[:100]!r}")
+
+
+def check_options_are_identity(backend: Backend, target: Target) -> None:
+    """Two values of an option are two environments, so that their numbers never mix."""
+    for name, option in backend.options.items():
+        seen: dict[str, str] = {}
+        for choice in option.choices:
+            other = replace(target, options={**target.options, name: choice})
+            try:
+                identity = json.dumps(dict(backend.environment(other)), sort_keys=True)
+            except BackendUnavailable:
+                continue  # this value makes no sense beside the others
+            twin = seen.setdefault(identity, choice)
+            _require(twin == choice, f"environment is the same for {name}={twin} and {name}={choice}")
 
 
 def check_work_takes_time(backend: Backend, target: Target) -> None:
@@ -276,7 +315,7 @@ def check_synchronous(backend: Backend, target: Target) -> None:
 CHECKS: tuple[Check, ...] = (
     check_probe, check_environment, check_numerics, check_chain, check_fresh_sessions,
     check_input_is_live, check_no_global_rng, check_close, check_placement, check_timings,
-    check_unsupported_dtype, check_silent,
+    check_unsupported_dtype, check_options_are_identity, check_silent,
 )  # fmt: skip
 DEVICE_CHECKS: tuple[Check, ...] = (check_work_takes_time, check_synchronous)
 

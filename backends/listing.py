@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from hwprof.backends.backend import Option
 from hwprof.backends.registry import backend_class, backend_names
 from hwprof.errors import BackendError
 
@@ -18,6 +20,7 @@ class BackendEntry:
     version: str = ""
     targets: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ()
+    options: Mapping[str, Option] = field(default_factory=dict)
     missing: str = ""
     install: str = ""
 
@@ -42,6 +45,7 @@ def list_backends() -> tuple[BackendEntry, ...]:
                 found.version,
                 backend.targets,
                 backend.dtypes,
+                backend.options,
                 found.missing,
                 found.install,
             )

@@ -38,7 +38,6 @@ class ReplayBackend(Backend):
     name: ClassVar[str] = "replay"
     targets: ClassVar[tuple[str, ...]] = ()
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "float16", "bfloat16", "int8")
-    host_clock: ClassVar[bool] = False
     computes: ClassVar[bool] = False
     leases_device: ClassVar[bool] = False
 
@@ -48,6 +47,9 @@ class ReplayBackend(Backend):
     @classmethod
     def probe(cls) -> Availability:
         return Availability(True, "1")
+
+    def device(self, target: Target) -> str:
+        return "recording"
 
     def environment(self, target: Target) -> Mapping[str, Scalar]:
         """The recording's hash stands for the runtime.

@@ -65,12 +65,14 @@ class SimulatedBackend(Backend):
     name: ClassVar[str] = "simulated"
     targets: ClassVar[tuple[str, ...]] = tuple(NOISES)
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "float16")
-    host_clock: ClassVar[bool] = False
     leases_device: ClassVar[bool] = False
 
     @classmethod
     def probe(cls) -> Availability:
         return Availability(True, "1")
+
+    def device(self, target: Target) -> str:
+        return "simulated"
 
     def environment(self, target: Target) -> Mapping[str, Scalar]:
         return {"runtime": "simulated", "runtime_version": "1"}

@@ -83,7 +83,9 @@ class Environment:
         return cls(data["identity"], data["conditions"])
 
 
-def environment(backend_identity: Mapping[str, Any], target: str, threads: int) -> Environment:
+def environment(
+    backend_identity: Mapping[str, Any], target: str, threads: int, remote: bool = False
+) -> Environment:
     """The environment of this machine and a runtime on it.
 
     Call it in the process that plans the measurement, before any process is pinned: on a chip with
@@ -93,6 +95,8 @@ def environment(backend_identity: Mapping[str, Any], target: str, threads: int) 
         backend_identity: `Backend.environment(target)`: runtime, runtime_version and options.
         target: what the backend compiles for.
         threads: intra-op threads of the runtime.
+        remote: the ops run on another machine, which the backend's part names as `device`; nothing of
+            this one goes into the identity then.
 
     Raises:
         BackendError: `threads` is below 1, or the backend's part is no plain JSON or names a field of
@@ -100,7 +104,8 @@ def environment(backend_identity: Mapping[str, Any], target: str, threads: int) 
     """
     if threads < 1:
         raise BackendError(f"threads {threads} is not 1 or more; pass --threads with a core count")
-    here = {**machine_identity(), "target": target, "threads": threads}
+    machine = {} if remote else machine_identity()
+    here = {**machine, "target": target, "threads": threads}
     if taken := sorted(set(here) & set(backend_identity)):
         raise BackendError(
             f"the backend's environment may not name {taken[0]!r}, a field of the machine"
@@ -109,7 +114,8 @@ def environment(backend_identity: Mapping[str, Any], target: str, threads: int) 
         _canonical(backend_identity)
     except (TypeError, ValueError) as error:
         raise BackendError(f"the backend's environment is no plain JSON: {error}") from error
-    return Environment({**here, **backend_identity}, machine_conditions())
+    conditions = {} if remote else machine_conditions()
+    return Environment({**here, **backend_identity}, conditions)
 
 
 def machine_identity() -> dict[str, Any]:

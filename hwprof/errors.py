@@ -31,6 +31,10 @@ class CheckFailed(BackendError):
     """A compiled op produced wrong numbers. Such a row gets state `failed`."""
 
 
+class DeviceLost(BackendError):
+    """The device or the way to it is gone: no op is to blame, the build stops and can be resumed."""
+
+
 class WorkerDied(BackendError):
     """A worker process crashed, was killed or outgrew its memory limit."""
 

@@ -20,7 +20,7 @@ from typing import Any, Self
 from hwprof.errors import BuildError, LutError
 from hwprof.lut.files import sync_folder
 
-FORMAT = 1
+FORMAT = 2
 FORMAT_KEY = "hwprof_journal"
 LINE_START = re.compile(rb"[0-9a-f]{8} \{")
 
@@ -251,9 +251,10 @@ def _checked_header(path: Path, header: dict[str, Any] | None) -> dict[str, Any]
             f"{path} has no readable journal header: it is no journal, or its start is damaged; it was "
             "left as it is; move it away, or start over with --fresh"
         )
-    if version > FORMAT:
+    if version != FORMAT:
         raise LutError(
-            f"{path} is a journal of format {version}, this hwprof reads {FORMAT}; upgrade hwprof"
+            f"{path} is a journal of format {version}, this hwprof reads {FORMAT}; finish the build with "
+            "the hwprof that began it, or start over with --fresh"
         )
     return header
 

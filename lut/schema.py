@@ -90,7 +90,7 @@ COLUMNS = (
     _few("backend", "backend that ran it, e.g. onnxruntime"),
     _few("target", "what the backend compiled for, e.g. cpu"),
     Column("threads", INT, "threads given to the runtime", "threads"),
-    _few("regime", "how calls follow each other: `burst` (back to back within a visit)"),
+    _few("regime", "`burst`: as short visits find the device; `sustained`: after a soak under load"),
     Column(
         "latency_ms",
         DOUBLE,
@@ -120,10 +120,18 @@ COLUMNS = (
     ),
     Column("energy_mj", DOUBLE, "energy of one call", "mJ", "no sensor: see energy_reason"),
     _few("energy_reason", "why energy_mj is null", "energy_mj has a value"),
-    Column("peak_memory_bytes", LONG, "peak memory of the op's worker", "bytes", "not measured"),
+    Column(
+        "peak_memory_bytes", LONG, "peak memory of one session of the op: weights, inputs, work space",
+        "bytes", "cannot be read: see peak_memory_source",
+    ),
     _few("peak_memory_source", "how peak_memory_bytes was read, or why it is null"),
     Column("compile_ms", DOUBLE, "time to compile the op", "ms", "not measured"),
     Column("load_ms", DOUBLE, "time to load the compiled op into a session", "ms", "not measured"),
+    Column(
+        "launch_ms", DOUBLE, "host time of launching a call, apart from latency_ms", "ms",
+        "the host itself does the work",
+    ),
+    _few("tuning", "how the code was tuned, and the database that holds the records", "not tuned"),
     _few("placement", "device or provider that the nodes really ran on", "not known"),
     Column("started_at", TIME, "start of the first visit", "UTC", "unknown (imported)"),
     _few("space", "search space that the op was measured for", "none"),
@@ -151,7 +159,10 @@ VISIT_COLUMNS = (
     Column("switches", INT, "involuntary context switches in the visit", "switches", "not told here"),
     Column("dense_sentinel_ms", SINGLE, "dense sentinel op next to the visit", "ms", "not timed"),
     Column("memory_sentinel_ms", SINGLE, "memory sentinel op next to the visit", "ms", "not timed"),
-    Column("clean", FLAG, "whether sentinels and cpu_share passed their gates"),
+    Column("device_mhz", SINGLE, "clock of the GPU after the timed calls", "MHz", "no GPU"),
+    _few("device_throttle", "why the GPU's clock was held down; `none`: it was not", "no GPU"),
+    Column("device_temperature_c", SINGLE, "temperature of the GPU", "degrees C", "no GPU"),
+    Column("clean", FLAG, "whether sentinels, cpu_share and device_throttle passed their gates"),
 )  # fmt: skip
 
 METADATA = {

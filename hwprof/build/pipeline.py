@@ -21,9 +21,18 @@ from hwprof.build.record import Records, RowRecord
 from hwprof.build.resume import JOURNAL, open_records
 from hwprof.build.rounds import Rounds
 from hwprof.build.seal import count_states, seal
-from hwprof.errors import BackendError, BuildError, UnsupportedOp, WorkerTimeout
+from hwprof.errors import (
+    BackendError,
+    BackendUnavailable,
+    BuildError,
+    HwprofError,
+    UnsupportedOp,
+    WorkerTimeout,
+)
+from hwprof.graph import cost
 from hwprof.measure.artifact import is_whole
 from hwprof.measure.executor import Executor, Limits, LocalExecutor
+from hwprof.ops import lower
 
 BATCH_ROWS = 256
 # The rest of a time budget goes into compiling, starting workers and sealing.
@@ -40,8 +49,9 @@ class BuildReport:
         unfinished: rows that still want visits; the same command goes on with them.
         interrupted, out_of_time: why there are such rows.
         wall_s: this run's whole time. Of it went `compile_s` into compiling and checking, `start_s`
-            into starting workers, `visit_s` into whole visits (`timed_s`, of those, into timed calls),
-            `exchange_s` into handing requests and answers between pipeline and workers.
+            into starting workers, `soak_s` into soaks, `visit_s` into whole visits (`timed_s`, of
+            those, into timed calls), `exchange_s` into handing requests and answers between pipeline
+            and workers.
         visits: visits made by this run.
     """
 
@@ -56,6 +66,7 @@ class BuildReport:
     wall_s: float = 0.0
     compile_s: float = 0.0
     start_s: float = 0.0
+    soak_s: float = 0.0
     visit_s: float = 0.0
     exchange_s: float = 0.0
     timed_s: float = 0.0
@@ -99,6 +110,7 @@ def build_lut(
             make = executor or _local_executor
             with _lease(options, progress, interrupted) as leased, make(options, folder) as owner:
                 if leased:
+                    _describe(owner, records, folder, progress)
                     build.run(owner, folder)
             report = build.finish()
         if not report.unfinished:
@@ -126,7 +138,8 @@ class _Build:
             self._protocol = self._protocol.within(row_ms)
         self._started = time.monotonic()
         self._before = sum(1 for _ in records.visits())
-        self._start_s = self._compile_s = self._visit_s = self._exchange_s = self._timed_s = 0.0
+        self._start_s = self._compile_s = self._soak_s = 0.0
+        self._visit_s = self._exchange_s = self._timed_s = 0.0
         self._status = Status(rows=len(plan.jobs))
 
     def run(self, executor: Executor, folder: Path) -> None:
@@ -175,6 +188,7 @@ class _Build:
             wall_s=time.monotonic() - self._started,
             compile_s=self._compile_s,
             start_s=self._start_s,
+            soak_s=self._soak_s,
             visit_s=self._visit_s,
             exchange_s=self._exchange_s,
             timed_s=self._timed_s,
@@ -201,6 +215,8 @@ class _Build:
             start = time.monotonic() - executor.start_s
             try:
                 self._records.compiled(row, executor.compile(row.job, path))
+            except BackendUnavailable as error:
+                raise BuildError(str(error)) from None
             except BackendError as error:
                 self._fail(row, error)
             self._compile_s += time.monotonic() - executor.start_s - start
@@ -210,6 +226,7 @@ class _Build:
         if not rows:
             return
         executor.retire()
+        self._soak(executor, rows)
         rounds = Rounds(self._protocol, self._records, rows, self._options.seed, phase)
         self._status.stage = "measuring" if phase == 1 else "second pass"
         last = 0
@@ -224,6 +241,8 @@ class _Build:
             start = time.monotonic() - executor.start_s
             try:
                 visit = executor.visit(process, request)
+            except BackendUnavailable as error:
+                raise BuildError(str(error)) from None
             except BackendError as error:
                 self._fail(row, error)
                 continue
@@ -239,6 +258,24 @@ class _Build:
         self._finish_agreed(rounds)
         self._records.sync()
         executor.retire()
+
+    def _soak(self, executor: Executor, rows: Sequence[RowRecord]) -> None:
+        """Bring the device to the clocks and temperature that it holds under load."""
+        if not self._options.sustain_s or self._stopped():
+            return
+        heaviest = max(rows, key=lambda row: cost(lower(row.job.ops)).flops)
+        assert heaviest.compiled is not None
+        self._status.stage = "soaking"
+        self._status.current = heaviest.job.label
+        self._progress.update(self._status)
+        start = time.monotonic() - executor.start_s
+        try:
+            executor.soak(
+                self._records.next_process, heaviest.compiled.artifact, self._options.sustain_s
+            )
+        except BackendError as error:
+            self._fail(heaviest, error)
+        self._soak_s += time.monotonic() - executor.start_s - start
 
     def _finish_agreed(self, rounds: Rounds) -> None:
         for row in rounds.newly_agreed():
@@ -257,6 +294,16 @@ class _Build:
         self._progress.note(f"{state}: {row.job.label}: {error}")
 
 
+def _describe(executor: Executor, records: Records, folder: Path, progress: Progress) -> None:
+    """Ask for the device before anything is compiled. A build that cannot start leaves nothing."""
+    try:
+        executor.describe()
+    except HwprofError:
+        if not records.rows:
+            _remove_folder(folder, progress)
+        raise
+
+
 def _due(rows: Sequence[RowRecord]) -> list[RowRecord]:
     """Compiled rows that still want visits (a build that was stopped leaves some uncompiled)."""
     return [row for row in rows if row.compiled is not None and not row.finished]
@@ -265,11 +312,10 @@ def _due(rows: Sequence[RowRecord]) -> list[RowRecord]:
 def _local_executor(options: BuildOptions, folder: Path) -> Executor:
     return LocalExecutor(
         options.backend,
-        options.resolved_target(),
-        options.threads,
-        options.dtype,
+        options.full_target(),
         folder / "worker.log",
-        Limits(op_timeout_s=options.op_timeout_s),
+        Limits(options.op_timeout_s, options.compile_timeout_s),
+        options.python,
     )
 
 

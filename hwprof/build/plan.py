@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from hwprof.backends import load_backend
-from hwprof.backends.backend import Target
 from hwprof.build.options import BuildOptions
 from hwprof.build.record import UNFINISHED_REASONS
 from hwprof.environment import Environment, environment
 from hwprof.graph import cost
 from hwprof.lut import Lut, check_destination, load_lut
+from hwprof.measure.executor import described
 from hwprof.measure.messages import Job
 from hwprof.measure.protocol import Protocol
 from hwprof.measure.visit import COLD_CALLS
@@ -66,9 +66,7 @@ def make_plan(options: BuildOptions) -> Plan:
     options.check()
     check_destination(options.out)
     space = load_space(options.space).with_options(batch=options.batch, dtype=options.dtype)
-    target = Target(options.resolved_target(), options.threads, options.dtype)
-    runtime = load_backend(options.backend).environment(target)
-    here = environment(runtime, target.name, options.threads)
+    here = _environment(options)
     table = load_lut(options.out) if options.out.exists() else None
     present, elsewhere = _present(table, here.environment_id, options)
     ops = space.ops()
@@ -82,6 +80,17 @@ def make_plan(options: BuildOptions) -> Plan:
     if options.budget_s is not None:
         minutes = min(minutes, options.budget_s / 60)
     return Plan(space, here, jobs, len(ops), there, elsewhere, minutes)
+
+
+def _environment(options: BuildOptions) -> Environment:
+    backend, target = load_backend(options.backend), options.full_target()
+    runtime = dict(backend.environment(target))
+    if options.python is not None:
+        runtime = dict(described(options.backend, target, options.python))
+    if options.sustain_s:
+        runtime |= {"regime": options.regime, "sustain_s": options.sustain_s}
+    remote = backend.device(target) == "remote"
+    return environment(runtime, target.name, options.threads, remote=remote)
 
 
 def _present(

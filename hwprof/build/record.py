@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -55,7 +55,7 @@ class Records:
         return self.rows[job.job_id]
 
     def compiled(self, row: RowRecord, compiled: Compiled) -> None:
-        self._write({"type": "compiled", "id": row.job.job_id, **asdict(compiled)})
+        self._write({"type": "compiled", "id": row.job.job_id, "compiled": compiled.to_dict()})
 
     def visited(self, row: RowRecord, made: RecordedVisit) -> None:
         place = {"process": made.process, "round": made.round, "phase": made.phase}
@@ -103,9 +103,7 @@ class Records:
             return  # its `job` line was damaged; the caller has said so
         match record["type"]:
             case "compiled":
-                row.compiled = Compiled(
-                    record["artifact"], record["compile_ms"], dict(record["placement"])
-                )
+                row.compiled = Compiled.from_dict(record["compiled"])
             case "visit":
                 row.visits.append(
                     RecordedVisit(

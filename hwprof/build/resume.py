@@ -83,6 +83,8 @@ def _chosen(options: BuildOptions, plan: Plan) -> dict[str, Any]:
     return {
         "backend": options.backend,
         "target": options.resolved_target(),
+        "options": dict(options.options),
+        "regime": options.regime,
         "threads": options.threads,
         "batch": options.batch,
         "dtype": options.dtype,

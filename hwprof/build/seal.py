@@ -25,6 +25,7 @@ from hwprof.measure.judgement import (
     judge,
     sentinel_floors,
 )
+from hwprof.measure.messages import Checked
 from hwprof.measure.protocol import Protocol
 
 Row = dict[str, Any]
@@ -53,7 +54,11 @@ def table_row(
         protocol, record.visits, record.dense, floors, "" if record.finished else stopped,
         _host_drift(record, header),
     )  # fmt: skip
-    return row | _result(record.visits, verdict)
+    fallback = record.compiled.checked.fallback if record.compiled is not None else ""
+    result = _result(record.visits, verdict)
+    # Last, because a reason that begins with why a row is unfinished is looked for.
+    reason = "; ".join(part for part in (verdict.reason, fallback) if part)
+    return row | result | {"reason": reason}
 
 
 def _host_drift(record: RowRecord, header: Mapping[str, Any]) -> float:
@@ -71,7 +76,7 @@ def _where(header: Mapping[str, Any]) -> Row:
         "backend": header["backend"],
         "target": header["target"],
         "threads": header["threads"],
-        "regime": "burst",
+        "regime": header["regime"],
         "source": "measured",
         "space": header["space"],
         "build_id": header["build_id"],
@@ -81,15 +86,21 @@ def _where(header: Mapping[str, Any]) -> Row:
 
 
 def _resources(record: RowRecord) -> Row:
+    checked = record.compiled.checked if record.compiled is not None else Checked()
     row: Row = {
-        "energy_reason": "no energy sensor is read yet",
-        "peak_memory_source": "not measured yet",
+        "energy_mj": checked.energy_mj,
+        "energy_reason": checked.energy_reason if checked.energy_mj is None else None,
+        "peak_memory_bytes": checked.peak_memory_bytes,
+        "peak_memory_source": checked.peak_memory_source,
     }
     if record.compiled is not None:
         row["compile_ms"] = record.compiled.compile_ms
-        row["placement"] = json.dumps(dict(record.compiled.placement), sort_keys=True)
+        row["tuning"] = record.compiled.tuning or None
+        row["placement"] = json.dumps(dict(checked.placement), sort_keys=True)
     if record.visits:
         row["load_ms"] = float(np.median([v.visit.load_ms for v in record.visits]))
+        launches = [v.visit.launch_ms for v in record.visits if v.visit.launch_ms is not None]
+        row["launch_ms"] = float(np.median(launches)) if launches else None
     return row
 
 
@@ -143,6 +154,9 @@ def visit_rows(record: RowRecord, header: Mapping[str, Any], floors: SentinelFlo
                 "switches": made.visit.switches,
                 "dense_sentinel_ms": made.visit.dense_ms,
                 "memory_sentinel_ms": made.visit.memory_ms,
+                "device_mhz": made.visit.device_mhz,
+                "device_throttle": made.visit.device_throttle,
+                "device_temperature_c": made.visit.device_temperature_c,
                 "clean": clean,
             }
         )

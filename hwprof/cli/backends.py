@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from hwprof.backends.backend import Option
 
 
 @click.command("backends")
@@ -26,7 +30,7 @@ def backends(as_json: bool) -> None:
         click.echo(json.dumps([entry.to_dict() for entry in found]))
         return
     table = Table(title="backends")
-    for heading in ("name", "available", "version", "targets", "dtypes", "to install"):
+    for heading in ("name", "available", "version", "targets", "dtypes", "options", "to install"):
         table.add_column(heading)
     for entry in found:
         state = "yes" if entry.available else f"no: {entry.missing}"
@@ -36,6 +40,13 @@ def backends(as_json: bool) -> None:
             entry.version,
             " ".join(entry.targets),
             " ".join(entry.dtypes),
+            "\n".join(_option_text(name, option) for name, option in entry.options.items()),
             entry.install,
         )
     Console().print(table)
+
+
+def _option_text(name: str, option: Option) -> str:
+    """`mode=eager|compile`, the default first."""
+    values = [option.default, *(choice for choice in option.choices if choice != option.default)]
+    return f"{name}={'|'.join(values) if option.choices else option.default or '...'}"

@@ -29,11 +29,40 @@ class Duration(click.ParamType[float]):
         return float(match[1]) * SECONDS[match[2]]
 
 
+def option_pairs(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    """`NAME=VALUE` texts as a mapping, for a repeated `--option`."""
+    pairs: dict[str, str] = {}
+    for text in values:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{text!r} is not NAME=VALUE, such as mode=compile")
+        if name in pairs:
+            raise click.BadParameter(f"{name} is given twice")
+        pairs[name] = value
+    return pairs
+
+
 @click.command("build-lut")
 @click.option("--backend", required=True, help="Runtime to measure on; see `hwprof backends`.")
 @click.option("--space", required=True, help="A shipped space (see `hwprof spaces`) or a YAML file.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The table, NAME.parquet.")
 @click.option("--target", default="", help="What the backend compiles for; default: its first target.")
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    callback=option_pairs,
+    help="A setting of the backend, NAME=VALUE; may be repeated. `hwprof backends` lists them.",
+)
+@click.option("--rpc-tracker", default="", help="TVM: run on a device of this tracker, HOST:PORT.")
+@click.option("--rpc-key", default="", help="TVM: the key under which the device is registered.")
+@click.option(
+    "--python",
+    type=click.Path(path_type=Path),
+    help="Interpreter of the worker processes, where the runtime needs one of its own.",
+)
 @click.option("--threads", default=1, show_default=True, help="Intra-op threads of the runtime.")
 @click.option("--batch", default=1, show_default=True, help="Batch size of every op.")
 @click.option("--dtype", default="float32", show_default=True, help="Element type.")
@@ -52,6 +81,18 @@ class Duration(click.ParamType[float]):
 @click.option("--limit", type=int, help="Measure at most this many missing ops now.")
 @click.option("--op-timeout", type=Duration(), default="120s", show_default=True,
               help="Time limit of one compilation or visit.")  # fmt: skip
+@click.option(
+    "--compile-timeout",
+    type=Duration(),
+    help="Time limit of one compilation; default: the backend's own, else --op-timeout.",
+)
+@click.option(
+    "--sustain",
+    type=Duration(),
+    default="0s",
+    show_default=True,
+    help="Keep the device under load so long before measuring: its sustained, not its burst, speed.",
+)
 @click.option("--seed", default=0, show_default=True, help="Seed of the visit order and the inputs.")
 @click.option("--resume/--fresh", default=True, help="Reuse rows and journal (default) or measure anew.")
 @click.option("--retry-failed", is_flag=True, help="Measure failed, timeout and unstable rows again.")
@@ -60,7 +101,8 @@ class Duration(click.ParamType[float]):
 @click.pass_context
 def build_lut(
     context: click.Context, /, resume: bool, dry_run: bool, as_json: bool, budget: float | None,
-    op_timeout: float, **chosen: Any,
+    op_timeout: float, compile_timeout: float | None, sustain: float, options: dict[str, str],
+    rpc_tracker: str, rpc_key: str, **chosen: Any,
 ) -> None:  # fmt: skip
     """Measure every op of a search space and write a latency table.
 
@@ -75,12 +117,21 @@ def build_lut(
     from hwprof.build import BuildOptions, build_lut, make_plan
     from hwprof.build.progress import Progress
 
-    options = BuildOptions(**chosen, budget_s=budget, op_timeout_s=op_timeout, fresh=not resume)
+    rpc = {"rpc_tracker": rpc_tracker, "rpc_key": rpc_key}
+    build = BuildOptions(
+        **chosen,
+        options={**options, **{name: value for name, value in rpc.items() if value}},
+        budget_s=budget,
+        op_timeout_s=op_timeout,
+        compile_timeout_s=compile_timeout,
+        sustain_s=sustain,
+        fresh=not resume,
+    )
     if dry_run:
-        plan = make_plan(options)
-        click.echo(json.dumps(plan.summary()) if as_json else _plan_text(plan, options.out))
+        plan = make_plan(build)
+        click.echo(json.dumps(plan.summary()) if as_json else _plan_text(plan, build.out))
         return
-    report = build_lut(options, Progress())
+    report = build_lut(build, Progress())
     click.echo(json.dumps(report.summary()) if as_json else _report_text(report))
     if report.interrupted:
         context.exit(130)

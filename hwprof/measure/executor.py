@@ -12,15 +12,28 @@ import selectors
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from hwprof.backends.backend import Target
+from hwprof.backends.registry import backend_class
 from hwprof.environment import usable_cores
-from hwprof.errors import BackendError, BuildError, UnsupportedOp, WorkerDied, WorkerTimeout
+from hwprof.errors import (
+    BackendError,
+    BackendUnavailable,
+    BuildError,
+    UnsupportedOp,
+    WorkerDied,
+    WorkerTimeout,
+)
 from hwprof.machine.measuring import measuring_cores
-from hwprof.measure.messages import Compiled, Job, Visit, VisitRequest, WorkerConfig
+from hwprof.measure.interpreter import check_interpreter, make_bundle
+from hwprof.measure.messages import Checked, Compiled, Job, Visit, VisitRequest, WorkerConfig
 
 START_LIMIT_S = 60.0
 MEMORY_POLL_S = 1.0
@@ -31,6 +44,15 @@ class Executor(abc.ABC):
     """Compiles jobs and makes visits, one at a time. `start_s` is the time spent starting workers."""
 
     start_s: float = 0.0
+
+    @abc.abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """The runtime's part of the environment, told where the ops will run.
+
+        Raises:
+            BackendUnavailable: runtime, device or driver is missing there.
+            BuildError: no worker can start.
+        """
 
     @abc.abstractmethod
     def compile(self, job: Job, artifact: Path) -> Compiled:
@@ -48,97 +70,187 @@ class Executor(abc.ABC):
         """One visit by worker process number `process`. Raises as `compile`."""
 
     @abc.abstractmethod
+    def soak(self, process: int, artifact: str, seconds: float) -> None:
+        """Keep the device busy with a compiled job for so long. Raises as `compile`."""
+
+    @abc.abstractmethod
     def retire(self) -> None:
         """End all worker processes; the next requests start new ones."""
 
-    def __enter__(self) -> Executor:
+    def close(self) -> None:
+        """End all worker processes for good."""
+        self.retire()
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.retire()
+        self.close()
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one worker process may use."""
+    """What one worker process may use. `compile_timeout_s` None: the backend's own limit where it has
+    one (tuning takes long), else `op_timeout_s`."""
 
     op_timeout_s: float = 120.0
+    compile_timeout_s: float | None = None
     memory_bytes: int = 4 << 30
 
 
 class LocalExecutor(Executor):
     """Worker processes on this machine, each pinned to the same cores, used one at a time.
 
-    Compiling has a worker of its own, so that a compiler's leftovers never sit beside a timed op.
+    Compiling has a worker of its own, so that a compiler's leftovers never sit beside a timed op, and
+    so has checking, whose memory is watched. `python` is the interpreter of all but the compiler.
     """
 
-    COMPILER = -1
+    COMPILER, CHECKER = -1, -2
 
     def __init__(
         self,
         backend: str,
-        target: str,
-        threads: int,
-        dtype: str,
+        target: Target,
         log: Path,
         limits: Limits | None = None,
+        python: Path | None = None,
     ) -> None:
-        self._config = (backend, target, threads, dtype)
+        self._backend, self._target = backend, target
         self._log = log
         self._limits = limits or Limits()
+        self._python = python
+        self._bundle = make_bundle() if python else None
         self._workers: dict[int, _WorkerProcess] = {}
+        self._holder: int | None = None
         self.start_s = 0.0
+
+    def describe(self) -> dict[str, Any]:
+        answer: dict[str, Any] = self._ask(self.CHECKER, {"do": "describe"})["environment"]
+        return answer
 
     def compile(self, job: Job, artifact: Path) -> Compiled:
         request = {"do": "compile", "ops": job.to_list(), "artifact": str(artifact)}
-        return Compiled(**self._ask(self.COMPILER, request))
+        limit_s = self._limits.compile_timeout_s
+        if limit_s is None:
+            own = backend_class(self._backend)().compile_limit_s(self._target)
+            limit_s = max(own or 0.0, self._limits.op_timeout_s)
+        compiled = Compiled.from_dict(self._ask(self.COMPILER, request, limit_s))
+        request = {"do": "check", "ops": job.to_list(), "artifact": str(artifact)}
+        return replace(compiled, checked=Checked(**self._ask(self.CHECKER, request)))
 
     def visit(self, process: int, request: VisitRequest) -> Visit:
         visit = Visit.from_dict(self._ask(process, {"do": "visit", "visit": asdict(request)}))
         if visit.rss_bytes is not None and visit.rss_bytes > self._limits.memory_bytes:
-            self._workers.pop(process).kill()
+            self._end(process)
         return visit
 
-    def retire(self) -> None:
-        for worker in self._workers.values():
-            worker.kill()
-        self._workers.clear()
+    def soak(self, process: int, artifact: str, seconds: float) -> None:
+        request = {"do": "soak", "artifact": artifact, "seconds": seconds}
+        self._ask(process, request, seconds + self._limits.op_timeout_s)
 
-    def _ask(self, process: int, request: dict[str, Any]) -> dict[str, Any]:
+    def retire(self) -> None:
+        for process in [*self._workers]:
+            self._end(process)
+
+    def close(self) -> None:
+        self.retire()
+        if self._bundle is not None:
+            self._bundle.cleanup()
+
+    def _ask(
+        self, process: int, request: dict[str, Any], limit_s: float | None = None
+    ) -> dict[str, Any]:
+        self._hand_over(process)
         worker = self._workers.get(process) or self._start(process)
         try:
             try:
                 worker.send(request)
             except BrokenPipeError:
                 # It died between two requests: this op is innocent and gets another worker.
-                self._workers.pop(process).kill()
+                self._end(process)
                 worker = self._start(process)
                 worker.send(request)
-            return _checked(worker.read(self._limits.op_timeout_s))
+            return _checked(worker.read(limit_s or self._limits.op_timeout_s))
         except WorkerDied:
-            self._workers.pop(process).kill()
+            self._end(process)
             raise
+
+    def _hand_over(self, process: int) -> None:
+        """Have the worker that last used the device give up what it holds of it: a remote device
+        serves one connection, and a GPU's memory is shared by all workers."""
+        if process == self.COMPILER:
+            return
+        last, self._holder = self._holder, process
+        if last is None or last == process or last not in self._workers:
+            return
+        try:
+            self._workers[last].send({"do": "release"})
+            _checked(self._workers[last].read(self._limits.op_timeout_s))
+        except (WorkerDied, BrokenPipeError):
+            self._end(last)
+
+    def _end(self, process: int) -> None:
+        self._workers.pop(process).kill()
 
     def _start(self, process: int) -> _WorkerProcess:
         start = time.monotonic()
-        cores = measuring_cores(usable_cores(), self._config[2])
-        config = WorkerConfig(*self._config, process, cores)
-        self._workers[process] = _WorkerProcess(config, self._log, self._limits)
+        compiles = process == self.COMPILER
+        config = WorkerConfig(
+            backend=self._backend,
+            target=self._target.name,
+            threads=self._target.threads,
+            dtype=self._target.dtype,
+            options=self._target.options,
+            process=process,
+            cores=measuring_cores(usable_cores(), self._target.threads),
+            runs=not compiles or self._python is None,
+        )
+        environment = {**os.environ, **dict.fromkeys(SINGLE_THREADED, "1"), "PYTHONUNBUFFERED": "1"}
+        python = sys.executable
+        if self._python is not None and self._bundle is not None and not compiles:
+            python = str(self._python)
+            environment["PYTHONPATH"] = self._bundle.name
+        self._workers[process] = _WorkerProcess(python, environment, config, self._log, self._limits)
         self.start_s += time.monotonic() - start
         return self._workers[process]
+
+
+@cache
+def _described(backend: str, target_json: str, python: Path) -> dict[str, Any]:
+    check_interpreter(python)
+    with tempfile.TemporaryDirectory(prefix="hwprof-") as folder:
+        target = Target(**json.loads(target_json))
+        with LocalExecutor(backend, target, Path(folder) / "worker.log", python=python) as executor:
+            return executor.describe()
+
+
+def described(backend: str, target: Target, python: Path) -> dict[str, Any]:
+    """The runtime's part of the environment as another interpreter tells it. Asked once a process.
+
+    Raises:
+        BuildError: the path is no Python that can run a worker.
+        BackendUnavailable: the runtime is not in that interpreter.
+    """
+    return dict(_described(backend, json.dumps(asdict(target)), python))
 
 
 class _WorkerProcess:
     """One worker: a subprocess, its pipes and its limits."""
 
-    def __init__(self, config: WorkerConfig, log: Path, limits: Limits) -> None:
+    def __init__(
+        self,
+        python: str,
+        environment: Mapping[str, str],
+        config: WorkerConfig,
+        log: Path,
+        limits: Limits,
+    ) -> None:
         self._limits = limits
         self._log = log
-        environment = {**os.environ, **dict.fromkeys(SINGLE_THREADED, "1"), "PYTHONUNBUFFERED": "1"}
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
                 # -P: a user's own queue.py in the current folder must not be imported.
-                [sys.executable, "-P", "-m", "hwprof.measure.worker", config.to_json()],
+                [python, "-P", "-m", "hwprof.measure.worker", config.to_json()],
                 bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -149,6 +261,9 @@ class _WorkerProcess:
         self._pending = b""
         try:
             _checked(self.read(START_LIMIT_S))
+        except BackendUnavailable:
+            self.kill()
+            raise
         except BackendError as error:
             self.kill()
             raise BuildError(f"a worker process cannot start: {error}") from None
@@ -234,6 +349,8 @@ class _WorkerProcess:
 def _checked(answer: dict[str, Any]) -> dict[str, Any]:
     if answer.get("failure") == "unsupported":
         raise UnsupportedOp(answer["reason"])
+    if answer.get("failure") == "unavailable":
+        raise BackendUnavailable(answer["reason"])
     if answer.get("failure") == "build":
         raise BuildError(answer["reason"])
     if answer.get("failure"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hwprof.ops import OpSpec
@@ -39,14 +39,21 @@ class Job:
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What a worker process is told at its start."""
+    """What a worker process is told at its start.
+
+    Attributes:
+        options: the backend's options, as they were given.
+        runs: whether it runs ops; else it only compiles them, for another interpreter.
+    """
 
     backend: str
     target: str
     threads: int
     dtype: str
+    options: Mapping[str, str]
     process: int
     cores: tuple[int, ...]
+    runs: bool = True
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -58,12 +65,44 @@ class WorkerConfig:
 
 
 @dataclass(frozen=True)
+class Checked:
+    """What one look at a compiled op told.
+
+    Attributes:
+        placement: how many nodes ran on which provider, delegate or device.
+        fallback: empty, or what did not run where it should.
+        peak_memory_bytes: None with the reason in `peak_memory_source`, which else says how it was read.
+        energy_mj: of one call; None with the reason in `energy_reason`.
+    """
+
+    placement: Mapping[str, int] = field(default_factory=dict)
+    fallback: str = ""
+    peak_memory_bytes: int | None = None
+    peak_memory_source: str = "not measured"
+    energy_mj: float | None = None
+    energy_reason: str = "not measured"
+
+
+@dataclass(frozen=True)
 class Compiled:
-    """A compiled and checked job. `artifact` is the path of its file."""
+    """A compiled and checked job.
+
+    Attributes:
+        artifact: path of its file.
+        tuning: how the backend tuned the code; empty where it did not.
+    """
 
     artifact: str
     compile_ms: float
-    placement: Mapping[str, int]
+    tuning: str = ""
+    checked: Checked = field(default_factory=Checked)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Compiled:
+        return cls(**{**data, "checked": Checked(**data["checked"])})
 
 
 @dataclass(frozen=True)
@@ -92,6 +131,8 @@ class Visit:
         dense_ms, memory_ms: the sentinels, the lower of before and after; None off the host.
         rss_bytes: resident memory of the worker after the visit.
         started_at: seconds since the epoch.
+        launch_ms: host time of launching a call on a device, without waiting; None on the host.
+        device_mhz, device_throttle, device_temperature_c: a GPU after the timed calls; None elsewhere.
     """
 
     calls_ns: tuple[int, ...]
@@ -104,6 +145,10 @@ class Visit:
     memory_ms: float | None
     rss_bytes: int | None
     started_at: float
+    launch_ms: float | None = None
+    device_mhz: float | None = None
+    device_throttle: str | None = None
+    device_temperature_c: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Flat fields. `dataclasses.asdict` copies every timing one by one: 0.5 ms a visit."""

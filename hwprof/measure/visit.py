@@ -1,11 +1,10 @@
-"""Inside the worker: check a compiled op once, and make one visit."""
+"""Inside the worker: make one visit, or soak the device before it."""
 
 from __future__ import annotations
 
 import gc
 import os
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
@@ -15,47 +14,13 @@ from numpy.typing import NDArray
 
 from hwprof.backends.backend import Artifact, Backend, Session, Target
 from hwprof.environment import cache_bytes
-from hwprof.errors import BackendError, CheckFailed
-from hwprof.graph import Graph
+from hwprof.errors import BackendError
 from hwprof.measure.messages import Visit, VisitRequest
 from hwprof.measure.sentinel import Sentinels
 
-LARGEST_OUTPUT = 1e3
 # A sweep of a 32 MiB cache takes ten milliseconds a call, so cold visits time few calls.
 COLD_CALLS = 10
-
-
-def check_outputs(
-    backend: Backend, artifact: Artifact, graph: Graph, target: Target
-) -> Mapping[str, int]:
-    """Run a compiled Graph once, look at its numbers, and return where its nodes ran.
-
-    Raises:
-        CheckFailed: a wrong shape, NaN, infinity, denormals or values of 1e3 and more: such numbers
-            change the time (denormals: 93 ms instead of 6.3 ms) or mean that another op was compiled.
-    """
-    with backend.prepare(artifact, np.random.default_rng(0), target) as session:
-        session.run()
-        placement = dict(session.placement())
-        for name, out in zip(graph.outputs, session.outputs(), strict=True):
-            _check_output(name, out, graph.shapes[name])
-    return placement
-
-
-def _check_output(name: str, out: NDArray[np.generic], shape: tuple[int, ...]) -> None:
-    if tuple(out.shape) != tuple(shape):
-        raise CheckFailed(f"output {name} has shape {tuple(out.shape)}, the op says {tuple(shape)}")
-    values = np.abs(np.asarray(out, dtype=np.float64))
-    if not np.isfinite(values).all():
-        raise CheckFailed(f"output {name} holds NaN or infinity")
-    if values.max(initial=0.0) >= LARGEST_OUTPUT:
-        raise CheckFailed(f"output {name} reaches {values.max():.3g}; {LARGEST_OUTPUT:g} is the limit")
-    if out.dtype.kind == "f":
-        tiny = float(np.finfo(out.dtype.name).tiny)
-        denormal = int(((values > 0) & (values < tiny)).sum())
-        # float16 has few exponents: an ordinary distribution holds some denormals around zero.
-        if denormal > 0.01 * values.size:
-            raise CheckFailed(f"output {name} holds {denormal} denormals of {values.size} values")
+LAUNCHES = 5
 
 
 class Evictor:
@@ -92,7 +57,8 @@ class Visitor:
     def __init__(self, backend: Backend, target: Target) -> None:
         self._backend = backend
         self._target = target
-        self._sentinels = Sentinels() if backend.host_clock else None
+        self._on_host = backend.device(target) == "host"
+        self._sentinels = Sentinels() if self._on_host else None
         self._evict: Evictor | None = None
 
     def visit(self, artifact: Artifact, request: VisitRequest) -> Visit:
@@ -113,6 +79,13 @@ class Visitor:
             recorded = session.recorded_conditions()
         return replace(made, whole_ms=(time.perf_counter_ns() - start) / 1e6, **recorded)
 
+    def soak(self, artifact: Artifact, seconds: float) -> None:
+        """Run back to back for so long, so that clocks and temperature settle under load."""
+        with self._backend.prepare(artifact, np.random.default_rng(0), self._target) as session:
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                session.time_calls(1)
+
     def _timed(
         self, session: Session, request: VisitRequest, load_ms: float, started_at: float
     ) -> Visit:
@@ -132,7 +105,8 @@ class Visitor:
         cpu, wall = time.thread_time_ns() - cpu, time.perf_counter_ns() - wall
         after_switches = _involuntary_switches(self._target.threads)
         after = self._sentinels.look() if self._sentinels else None
-        on_host = self._sentinels is not None
+        launches_ns = session.launch_calls(LAUNCHES)
+        on_host = self._on_host
         # With several threads the caller spins while another one waits for its core: its own CPU time
         # says nothing.
         alone = on_host and self._target.threads == 1
@@ -147,16 +121,25 @@ class Visitor:
             memory_ms=min(before[1], after[1]) if before and after else None,
             rss_bytes=resident_bytes(),
             started_at=started_at,
+            launch_ms=float(np.median(launches_ns)) / 1e6 if launches_ns else None,
         )
 
     def _cold_calls(self, session: Session, cache: str, count: int) -> list[int]:
-        if not self._backend.host_clock:
-            return session.time_calls(count)
+        if not self._on_host:
+            return self._flushed_calls(session, cache, count)
         if self._evict is None:
             self._evict = Evictor()
         calls_ns = []
         for _ in range(count):
             self._evict(cache, session)
+            calls_ns += session.time_calls(1)
+        return calls_ns
+
+    @staticmethod
+    def _flushed_calls(session: Session, cache: str, count: int) -> list[int]:
+        calls_ns = []
+        for _ in range(count):
+            session.flush(cache)
             calls_ns += session.time_calls(1)
         return calls_ns
 

@@ -15,28 +15,53 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from hwprof.backends.backend import Artifact, Backend, Target
-from hwprof.backends.registry import load_backend
-from hwprof.errors import BuildError, HwprofError, OpError, UnsupportedOp
+from hwprof.backends.registry import backend_class
+from hwprof.errors import (
+    BackendUnavailable,
+    BuildError,
+    DeviceLost,
+    HwprofError,
+    OpError,
+    UnsupportedOp,
+)
 from hwprof.measure.artifact import read_artifact, write_artifact
+from hwprof.measure.check import check
 from hwprof.measure.messages import Compiled, Job, VisitRequest, WorkerConfig
-from hwprof.measure.visit import Visitor, check_outputs
+from hwprof.measure.visit import Visitor
 from hwprof.ops import lower
 
 KEPT_BYTES = 256 << 20
 
 
 class Worker:
-    """Answers requests: compile a job, visit an artifact."""
+    """Answers requests: describe the runtime, compile a job, check, soak or visit an artifact."""
 
     def __init__(self, config: WorkerConfig) -> None:
-        self._target = Target(config.target, config.threads, config.dtype)
-        self._backend: Backend = load_backend(config.backend)
+        self._target = Target(config.target, config.threads, config.dtype, config.options)
+        # Not `load_backend`: an interpreter that only runs ops may lack what compiling needs.
+        self._backend: Backend = backend_class(config.backend)()
+        if config.runs:
+            self._backend.check_target(self._target)
         self._visitor = Visitor(self._backend, self._target)
         self._loaded: dict[str, Artifact] = {}
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        if request["do"] == "compile":
-            return asdict(self._compile(Job.from_list(request["ops"]), Path(request["artifact"])))
+        match request["do"]:
+            case "describe":
+                return {"environment": dict(self._backend.environment(self._target))}
+            case "compile":
+                job = Job.from_list(request["ops"])
+                return self._compile(job, Path(request["artifact"])).to_dict()
+            case "check":
+                graph = lower(Job.from_list(request["ops"]).ops)
+                artifact = self._artifact(request["artifact"])
+                return asdict(check(self._backend, artifact, graph, self._target))
+            case "soak":
+                self._visitor.soak(self._artifact(request["artifact"]), request["seconds"])
+                return {}
+            case "release":
+                self._backend.release()
+                return {}
         visit = VisitRequest(**{**request["visit"], "seed": tuple(request["visit"]["seed"])})
         return self._visitor.visit(self._artifact(visit.artifact), visit).to_dict()
 
@@ -46,14 +71,11 @@ class Worker:
         artifact = self._backend.compile(graph, self._target)
         compile_ms = (time.perf_counter() - start) * 1e3
         artifact = Artifact(artifact.data, {**artifact.metadata, "op_id": job.job_id})
-        placement: dict[str, int] = {}
-        if self._backend.computes:
-            placement = dict(check_outputs(self._backend, artifact, graph, self._target))
         try:
             write_artifact(path, artifact)
         except OSError as error:
             raise BuildError(f"{path} cannot be written: {error.strerror}") from None
-        return Compiled(str(path), compile_ms, placement)
+        return Compiled(str(path), compile_ms, str(artifact.metadata.get("tuning") or ""))
 
     def _artifact(self, path: str) -> Artifact:
         """Kept in memory while all of them are small: reading a file at each visit takes time."""
@@ -66,15 +88,17 @@ class Worker:
 
 def failure(error: Exception) -> dict[str, Any]:
     """An exception as an answer. Its kind decides the row's state (`build`: it is not the row's fault,
-    the build stops), its text is the reason."""
+    the build stops; `unavailable`: so does a build that has not begun), its text is the reason."""
     text = " ".join(str(error).split()) or type(error).__name__
     if not isinstance(error, HwprofError):
         text = f"{type(error).__name__}: {text}"
     kind = "failed"
     if isinstance(error, (UnsupportedOp, OpError)):
         kind = "unsupported"
-    elif isinstance(error, BuildError):
+    elif isinstance(error, (BuildError, DeviceLost)):
         kind = "build"
+    elif isinstance(error, BackendUnavailable):
+        kind = "unavailable"
     return {"failure": kind, "reason": text[:500]}
 
 
@@ -101,7 +125,7 @@ def main(argv: list[str]) -> None:
     os.dup2(2, 1)
     if config.cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, set(config.cores))
-    os.environ["HWPROF_PROCESS"] = str(config.process)
+    os.environ["HWPROF_PROCESS"] = str(max(config.process, 0))
 
     def send(message: dict[str, Any]) -> None:
         answers.write(json.dumps(message).encode() + b"\n")

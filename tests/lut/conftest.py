@@ -67,6 +67,7 @@ def make_visits(row: dict[str, Any], count: int = 3) -> list[dict[str, Any]]:
             "calls": 20, "group": 1, "p10_ms": row["latency_ms"], "p50_ms": 1.1 * row["latency_ms"],
             "p90_ms": 1.2 * row["latency_ms"], "max_ms": 2 * row["latency_ms"], "cpu_share": 0.99,
             "switches": None, "dense_sentinel_ms": 0.5, "memory_sentinel_ms": None, "clean": True,
+            "device_mhz": None, "device_throttle": None, "device_temperature_c": None,
         }
         for i in range(count)
     ]  # fmt: skip

@@ -7,12 +7,13 @@ its entry point.
 import ctypes
 import os
 import time
+from typing import ClassVar
 
 import numpy as np
 
-from hwprof.backends.backend import Artifact, Target
+from hwprof.backends.backend import Artifact, Option, Target
 from hwprof.backends.simulated import SimulatedBackend, SimulatedSession
-from hwprof.errors import BackendError
+from hwprof.errors import BackendError, BackendUnavailable, DeviceLost
 
 HOARD = []
 
@@ -28,7 +29,18 @@ class FaultySession(SimulatedSession):
         if self.fault == "hoard-in-visit":
             HOARD.append(np.ones(400 << 20, dtype=np.uint8))
             time.sleep(3600)
+        if self.fault == "lost":
+            raise DeviceLost("the device answers no more")
         return super().time_calls(count, group)
+
+    def fallback(self):
+        return "2 of 7 nodes ran on another device" if self.fault == "fallback" else ""
+
+    def launch_calls(self, count):
+        return [2_000] * count if self.fault == "gpu" else None
+
+    def peak_memory(self):
+        return (12_345, "the runtime's own count") if self.fault == "gpu" else None
 
     def outputs(self):
         out = super().outputs()
@@ -47,12 +59,23 @@ class FaultyBackend(SimulatedBackend):
     name = "faulty"
     targets = (
         "none", "segfault", "hang", "print", "raise", "nan", "denormal", "huge", "shape", "leave",
-        "segfault-in-visit", "hang-in-visit", "hoard-in-visit",
+        "segfault-in-visit", "hang-in-visit", "hoard-in-visit", "fallback", "lost", "absent", "gpu",
     )  # fmt: skip
     dtypes = ("float32",)
 
+    options: ClassVar = {"heat": Option("mild", "how hot", ("mild", "hot"))}
+
+    def check_target(self, target: Target):
+        if target.name == "absent":
+            raise BackendUnavailable("no such device; install its driver: apt install driver")
+
     def environment(self, target: Target):
-        return {**super().environment(target), "flavour": os.environ.get("FAULTY_FLAVOUR", "plain")}
+        flavour = os.environ.get("FAULTY_FLAVOUR", "plain")
+        return {
+            **super().environment(target),
+            "flavour": flavour,
+            "heat": self.option(target, "heat"),
+        }
 
     def compile(self, graph, target: Target) -> Artifact:
         bad = any(node.stride == 2 for node in graph.nodes)

@@ -161,7 +161,7 @@ def test_worker_that_outgrows_its_memory_is_killed_and_costs_one_row(faulty, opt
     small = executor.Limits(op_timeout_s=30.0, memory_bytes=300 << 20)
     options = replace(options, backend="faulty", target="hoard-in-visit", limit=7)
     made = lambda o, folder: executor.LocalExecutor(  # noqa: E731
-        o.backend, o.resolved_target(), 1, o.dtype, folder / "worker.log", small
+        o.backend, o.full_target(), folder / "worker.log", small
     )
     build_lut(options, executor=made)
     failed = [row for row in rows_of(options.out) if row["state"] == "failed"]

@@ -12,7 +12,7 @@ import pytest
 from hwprof.build import build_lut, make_plan
 from hwprof.build.pipeline import work_folder
 from hwprof.build.progress import Progress
-from hwprof.errors import BuildError, LutError
+from hwprof.errors import BackendUnavailable, BuildError, LutError
 from hwprof.lut import load_lut
 from hwprof.space import load_space
 
@@ -303,7 +303,7 @@ def test_failed_row_of_an_unfinished_build_is_measured_again_when_asked(faulty, 
 def test_worker_that_cannot_start_stops_the_build_and_blames_no_row(faulty, options, monkeypatch):
     """The backend is known here but not in worker processes, as with a broken installation."""
     monkeypatch.setenv("PYTHONPATH", "")
-    with pytest.raises(BuildError, match=r"a worker process cannot start.*faulty"):
+    with pytest.raises(BackendUnavailable, match=r"backend .faulty. is unknown"):
         build_lut(replace(options, backend="faulty", target="none"))
     assert not options.out.exists()
 

@@ -15,7 +15,7 @@ PROTOCOL = Protocol(processes=2, agreeing=2, rounds=8, least_rounds=4)
 def header(virtualised):
     environment = {"identity": {"virtualised": virtualised}}
     text = dict.fromkeys(
-        ("environment_id", "backend", "target", "space", "build_id", "hwprof_version"), "x"
+        ("environment_id", "backend", "target", "space", "build_id", "hwprof_version", "regime"), "x"
     )
     return {**text, "environment": environment, "cache": "warm", "threads": 1, "started_at": 0.0}
 

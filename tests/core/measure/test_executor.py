@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hwprof import ops
+from hwprof.backends.backend import Target
 from hwprof.errors import BackendError, BuildError
 from hwprof.measure.artifact import is_whole, read_artifact
 from hwprof.measure.executor import LocalExecutor
@@ -24,7 +25,7 @@ def request(artifact):
 
 @pytest.fixture
 def executor(tmp_path):
-    with LocalExecutor("simulated", "exact", 1, "float32", tmp_path / "log") as made:
+    with LocalExecutor("simulated", Target("exact"), tmp_path / "log") as made:
         yield made
 
 
@@ -59,8 +60,8 @@ def test_damaged_artifact_is_never_timed(executor, tmp_path):
 def test_module_of_the_current_folder_is_not_imported_by_workers(tmp_path, monkeypatch):
     (tmp_path / "queue.py").write_text("raise RuntimeError('the wrong queue')")
     monkeypatch.chdir(tmp_path)
-    with LocalExecutor("simulated", "exact", 1, "float32", tmp_path / "log") as made:
-        assert made.compile(JOB, tmp_path / "a.artifact").placement == {"simulated": 6}
+    with LocalExecutor("simulated", Target("exact"), tmp_path / "log") as made:
+        assert made.compile(JOB, tmp_path / "a.artifact").checked.placement == {"simulated": 6}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
@@ -68,10 +69,11 @@ def test_hanging_worker_dies_with_its_pipeline():
     folder = Path(__file__).parents[2] / "backends" / "out_of_tree"
     code = (
         "from pathlib import Path; import sys, tempfile\n"
-        "from hwprof import ops\nfrom hwprof.measure.executor import LocalExecutor\n"
+        "from hwprof import ops\nfrom hwprof.backends.backend import Target\n"
+        "from hwprof.measure.executor import LocalExecutor\n"
         "from hwprof.measure.messages import Job\n"
         "folder = Path(tempfile.mkdtemp())\n"
-        "made = LocalExecutor('faulty', 'hang', 1, 'float32', folder / 'log')\n"
+        "made = LocalExecutor('faulty', Target('hang'), folder / 'log')\n"
         "made.compile(Job((ops.mbconv((1, 8, 8, 8), 8, 3, 2),)), folder / 'fine.artifact')\n"
         "print(made._workers[-1]._process.pid, flush=True)\n"
         "made.compile(Job((ops.mbconv((1, 8, 8, 8), 8, 3, 2, stride=2),)), folder / 'hangs.artifact')\n"
