@@ -11,7 +11,10 @@ from typing import Any
 
 from hwprof.environment import machine_conditions, machine_identity
 
-PACKAGES = ("hwprof", "numpy", "onnx", "onnxruntime", "pyarrow", "pandas", "duckdb", "torch")
+PACKAGES = (
+    "hwprof", "numpy", "onnx", "onnxruntime", "pyarrow", "pandas", "duckdb", "torch", "apache-tvm",
+    "apache-tvm-ffi", "ai-edge-litert", "ai-edge-quantizer",
+)  # fmt: skip
 
 
 def environment() -> dict[str, Any]:

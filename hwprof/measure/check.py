@@ -3,6 +3,7 @@ peak memory and its energy."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from hwprof.backends.backend import Artifact, Backend, Target
 from hwprof.errors import CheckFailed
 from hwprof.graph import Graph
+from hwprof.machine.energy import open_energy_meter
+from hwprof.machine.memory import PeakMemory, open_peak_memory
 from hwprof.measure.messages import Checked
 
 LARGEST_OUTPUT = 1e3
@@ -30,10 +33,43 @@ def check(backend: Backend, artifact: Artifact, graph: Graph, target: Target) ->
         seen = Checked(dict(session.placement()), session.fallback())
         for name, out in zip(graph.outputs, session.outputs(), strict=True):
             _check_output(name, out, graph.shapes[name])
+    return _with_energy(_with_memory(seen, backend, artifact, target), backend, artifact, target)
+
+
+def _with_memory(seen: Checked, backend: Backend, artifact: Artifact, target: Target) -> Checked:
+    """Of a second session: the first one also loads what the runtime keeps for all of them."""
+    device = backend.device(target)
+    reader = open_peak_memory() if device == "host" else f"not known for the device {device!r}"
+    if isinstance(reader, PeakMemory):
+        reader.begin()
+    with backend.prepare(artifact, np.random.default_rng(0), target) as session:
+        session.run()
         told = session.peak_memory()
-    if told is not None:
-        return replace(seen, peak_memory_bytes=told[0], peak_memory_source=told[1])
-    return seen
+        if told is not None:
+            return replace(seen, peak_memory_bytes=told[0], peak_memory_source=told[1])
+        if isinstance(reader, str):
+            return replace(seen, peak_memory_source=reader)
+        peak_bytes = reader.peak_bytes()
+    if peak_bytes is None:
+        return replace(seen, peak_memory_source="too small to be seen in the process's resident memory")
+    return replace(seen, peak_memory_bytes=peak_bytes, peak_memory_source=reader.source)
+
+
+def _with_energy(seen: Checked, backend: Backend, artifact: Artifact, target: Target) -> Checked:
+    """Of calls back to back, for as long as the counter needs."""
+    meter = open_energy_meter(backend.device(target))
+    if isinstance(meter, str):
+        return replace(seen, energy_reason=meter)
+    with backend.prepare(artifact, np.random.default_rng(0), target) as session:
+        session.time_calls(1)
+        before_mj, calls = meter.read_mj(), 0
+        end_ns = time.perf_counter_ns() + round(meter.window_ms * 1e6)
+        while time.perf_counter_ns() < end_ns:
+            calls += len(session.time_calls(1))
+        energy_mj = meter.read_mj() - before_mj
+    if energy_mj <= 0:
+        return replace(seen, energy_reason=f"the counter stands still: {meter.source}")
+    return replace(seen, energy_mj=energy_mj / calls)
 
 
 def _check_output(name: str, out: NDArray[np.generic], shape: tuple[int, ...]) -> None:

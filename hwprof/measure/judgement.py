@@ -84,12 +84,21 @@ def sentinel_floors(visits: Iterable[RecordedVisit]) -> SentinelFloors:
 
 
 def clean_mask(visits: Sequence[RecordedVisit], dense: bool, floors: SentinelFloors) -> list[bool]:
-    """Which visits are clean, judged by the sentinel of the op's class."""
+    """Which visits are clean, judged by the sentinel of the op's class; on a GPU by its throttling."""
     which = 0 if dense else 1
     looks = [v.sentinel_ms(dense) for v in visits]
     usual = [floors[v.process][which] if v.process in floors else None for v in visits]
     clean = stats.clean_visits([v.visit.cpu_share for v in visits], looks, usual)
-    return [bool(flag) for flag in clean]
+    return [
+        bool(flag) and not _throttled(visit.visit.device_throttle)
+        for flag, visit in zip(clean, visits, strict=True)
+    ]
+
+
+def _throttled(reasons: str | None) -> bool:
+    """Held down by heat or by its supply. A power cap is how a loaded GPU lives, and one that is read
+    after its last call is idle again."""
+    return any(word in (reasons or "") for word in ("thermal", "slowdown", "brake"))
 
 
 def disagreement(

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gc
-import os
 import time
 from dataclasses import replace
 from math import ceil
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +13,8 @@ from numpy.typing import NDArray
 from hwprof.backends.backend import Artifact, Backend, Session, Target
 from hwprof.environment import cache_bytes
 from hwprof.errors import BackendError
+from hwprof.machine.memory import resident_bytes
+from hwprof.machine.nvml import Gpu, GpuConditions, open_gpu
 from hwprof.measure.messages import Visit, VisitRequest
 from hwprof.measure.sentinel import Sentinels
 
@@ -57,7 +57,10 @@ class Visitor:
     def __init__(self, backend: Backend, target: Target) -> None:
         self._backend = backend
         self._target = target
-        self._on_host = backend.device(target) == "host"
+        device = backend.device(target)
+        self._on_host = device == "host"
+        self._cuda_index = int(device[5:]) if device.startswith("cuda:") else None
+        self._gpu: Gpu | None = None
         self._sentinels = Sentinels() if self._on_host else None
         self._evict: Evictor | None = None
 
@@ -106,6 +109,7 @@ class Visitor:
         after_switches = _involuntary_switches(self._target.threads)
         after = self._sentinels.look() if self._sentinels else None
         launches_ns = session.launch_calls(LAUNCHES)
+        gpu = self._gpu_conditions()
         on_host = self._on_host
         # With several threads the caller spins while another one waits for its core: its own CPU time
         # says nothing.
@@ -122,7 +126,16 @@ class Visitor:
             rss_bytes=resident_bytes(),
             started_at=started_at,
             launch_ms=float(np.median(launches_ns)) / 1e6 if launches_ns else None,
+            device_mhz=gpu.sm_mhz,
+            device_throttle=gpu.throttle,
+            device_temperature_c=gpu.temperature_c,
         )
+
+    def _gpu_conditions(self) -> GpuConditions:
+        """Right after the timed calls. Opened late: once CUDA has started, torch tells which GPU."""
+        if self._cuda_index is not None and self._gpu is None:
+            self._gpu, _ = open_gpu(self._cuda_index)
+        return self._gpu.conditions() if self._gpu else GpuConditions(None, None, None, None)
 
     def _cold_calls(self, session: Session, cache: str, count: int) -> list[int]:
         if not self._on_host:
@@ -151,12 +164,3 @@ def _involuntary_switches(threads: int) -> int:
     per_thread = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
     who = per_thread if threads == 1 else resource.RUSAGE_SELF
     return resource.getrusage(who).ru_nivcsw
-
-
-def resident_bytes() -> int | None:
-    """Resident memory of this process; None where /proc does not tell."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, IndexError, ValueError):
-        return None
-    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -73,7 +73,7 @@ def test_runtime_missing_in_the_other_interpreter_stops_the_build_before_it_star
     options = BuildOptions(
         "onnxruntime", "tiny", tmp_path / "lut.parquet", python=other_python, effort="fast"
     )
-    with pytest.raises(Exception, match=r"onnxruntime does not import: .*pip install onnxruntime"):
+    with pytest.raises(Exception, match=r"onnxruntime does not import: .*pip install .*onnxruntime"):
         build_lut(options)
     assert list(tmp_path.iterdir()) == []
 
