@@ -33,12 +33,14 @@ MAY_IMPORT = {
     "hwprof.search": FIRST | {"hwprof.lut"},
     "hwprof.measure": FIRST | {"hwprof.backends"},
     "hwprof.build": FIRST | {"hwprof.lut", "hwprof.backends", "hwprof.measure"},
+    "hwprof.offline": FIRST | {"hwprof.lut", "hwprof.backends", "hwprof.measure", "hwprof.build"},
     "hwprof.cli": FIRST
     | {
         "hwprof.lut",
         "hwprof.backends",
         "hwprof.measure",
         "hwprof.build",
+        "hwprof.offline",
         "hwprof.doctor",
         "hwprof.search",
     },
@@ -112,6 +114,8 @@ def test_import_and_help_load_no_runtime(code):
         "pyarrow",
         "duckdb",
         "tvm",
+        "ai_edge_litert",
+        "pynvml",
         "rich",
         "yaml",
     )

@@ -3,12 +3,13 @@
 import re
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import click
 import pytest
 
-from hwprof.backends import backend_class, backend_names
+from hwprof.backends import backend_class
 from hwprof.cli.main import cli
 from hwprof.measure.protocol import EFFORTS
 
@@ -46,15 +47,24 @@ def test_help_of_every_command_has_an_example_and_json(name, command):
     assert any("--json" in parameter.opts for parameter in command.params)
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in backend_names() if n in ("onnxruntime", "simulated", "replay")]
-)
-def test_backend_with_its_targets_is_in_docs_and_readme(name):
+BUILT_IN = sorted(p.name for p in entry_points(group="hwprof.backends") if "hwprof." in p.value)
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_backend_with_its_targets_dtypes_and_options_is_in_docs_and_readme(name):
     page = (ROOT / "docs" / "backends.md").read_text()
     assert f"| `{name}` |" in page
     assert f"| `{name}` |" in (ROOT / "README.md").read_text()
-    for target in backend_class(name).targets:
-        assert f"`{target}`" in page
+    backend = backend_class(name)
+    row = next(line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
+    for target in backend.targets:
+        assert f"`{target}`" in row
+    for dtype in backend.dtypes:
+        assert dtype in row or "| all |" in row
+    for option, settings in backend.options.items():
+        assert f"`{option}`" in page
+        for choice in settings.choices:
+            assert f"`{choice}`" in page
 
 
 def test_efforts_are_in_the_docs():

@@ -84,9 +84,10 @@ def make_plan(options: BuildOptions) -> Plan:
 
 def _environment(options: BuildOptions) -> Environment:
     backend, target = load_backend(options.backend), options.full_target()
-    runtime = dict(backend.environment(target))
-    if options.python is not None:
-        runtime = dict(described(options.backend, target, options.python))
+    if options.python is None:
+        runtime = dict(backend.environment(target))
+    else:
+        runtime = described(options.backend, target, options.python)
     if options.sustain_s:
         runtime |= {"regime": options.regime, "sustain_s": options.sustain_s}
     remote = backend.device(target) == "remote"

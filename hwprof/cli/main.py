@@ -17,6 +17,8 @@ from hwprof.cli.build import build_lut
 from hwprof.cli.check_backend import check_backend
 from hwprof.cli.doctor import doctor
 from hwprof.cli.lut import lut
+from hwprof.cli.make_interpreter import make_interpreter
+from hwprof.cli.offline import export_jobs, import_results
 from hwprof.cli.spaces import spaces
 from hwprof.errors import HwprofError
 
@@ -38,7 +40,8 @@ def cli() -> None:
     """
 
 
-for command in (build_lut, spaces, backends, check_backend, doctor, lut):
+for command in (build_lut, spaces, backends, check_backend, make_interpreter, doctor, lut,
+                export_jobs, import_results):  # fmt: skip
     cli.add_command(command)
 
 
