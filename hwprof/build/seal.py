@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import typing
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hwprof import stats
-from hwprof.build.record import UNFINISHED_REASONS, Records, RowRecord
+from hwprof.build.record import UNFINISHED_REASONS, RowRecord
 from hwprof.environment import Environment
 from hwprof.lut import load_lut, null_row, op_columns, write_lut
 from hwprof.lut.reading import open_visits, visits_path_of
@@ -29,6 +30,15 @@ from hwprof.measure.messages import Checked
 from hwprof.measure.protocol import Protocol
 
 Row = dict[str, Any]
+
+
+class Sealable(typing.Protocol):
+    """What a table is sealed from: the records of a build, or of results that were imported."""
+
+    @property
+    def rows(self) -> Mapping[str, RowRecord]: ...
+
+    def visits(self) -> Iterable[RecordedVisit]: ...
 
 
 def table_row(
@@ -164,7 +174,7 @@ def visit_rows(record: RowRecord, header: Mapping[str, Any], floors: SentinelFlo
 
 
 def seal(
-    out: Path, records: Records, header: Mapping[str, Any], protocol: Protocol, stopped: str
+    out: Path, records: Sealable, header: Mapping[str, Any], protocol: Protocol, stopped: str
 ) -> list[Row]:
     """Write the table: the rows that were there, less those measured anew, and the new ones.
 

@@ -18,7 +18,7 @@ from typing import Any
 from hwprof.backends.backend import Artifact, Target
 from hwprof.backends.conformance import CHECKS, DEVICE_CHECKS, Check, run_check
 from hwprof.backends.registry import backend_class, load_backend
-from hwprof.errors import BackendError, HwprofError, UnsupportedOp
+from hwprof.errors import BackendError, BackendUnavailable, HwprofError, UnsupportedOp
 from hwprof.graph import Graph
 from hwprof.measure.artifact import read_artifact, write_artifact
 from hwprof.measure.interpreter import check_interpreter, make_bundle
@@ -32,7 +32,8 @@ def conformance_elsewhere(
 
     Raises:
         BuildError: the path is no Python that can run a worker.
-        BackendError: the other interpreter died.
+        BackendUnavailable: the runtime is not in that interpreter.
+        BackendError: it died.
     """
     check_interpreter(python)
     backend = load_backend(name)
@@ -52,6 +53,8 @@ def conformance_elsewhere(
         with process:
             for line in process.stdout:
                 message = json.loads(line)
+                if "refused" in message:
+                    raise BackendUnavailable(message["refused"])
                 if "check" in message:
                     yield message["check"], message["failure"]
                     continue
@@ -102,7 +105,11 @@ def main(argv: list[str]) -> None:
 
     backend = type("CompiledElsewhere", (base,), {"compile": compile_there})()
     target = Target(**config_target(config))
-    backend.check_target(target)
+    try:
+        backend.check_target(target)
+    except HwprofError as error:
+        answers.write(json.dumps({"refused": str(error)}) + "\n")
+        return
     for check in (*CHECKS, *DEVICE_CHECKS):
         if check.__name__ in wanted:
             failure = run_check(check, backend, target)

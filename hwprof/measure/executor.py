@@ -95,7 +95,7 @@ class Limits:
 
     op_timeout_s: float = 120.0
     compile_timeout_s: float | None = None
-    memory_bytes: int = 4 << 30
+    memory_bytes: int = 8 << 30
 
 
 class LocalExecutor(Executor):

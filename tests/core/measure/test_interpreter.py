@@ -11,7 +11,7 @@ from hwprof import ops
 from hwprof.backends.backend import Target
 from hwprof.backends.conformance import CHECKS
 from hwprof.build import BuildOptions, build_lut, make_plan
-from hwprof.errors import BuildError
+from hwprof.errors import BackendUnavailable, BuildError
 from hwprof.lut import load_lut
 from hwprof.measure.conformance_worker import conformance_elsewhere
 from hwprof.measure.executor import LocalExecutor
@@ -100,6 +100,11 @@ def script(folder, answer):
     path.write_text(f"#!/bin/sh\necho '{answer}'\n")
     path.chmod(0o755)
     return path
+
+
+def test_conformance_suite_says_what_is_missing_there(other_python):
+    with pytest.raises(BackendUnavailable, match=r"onnxruntime does not import: .*pip install"):
+        list(conformance_elsewhere(other_python, "onnxruntime", Target("cpu"), CHECKS))
 
 
 def test_conformance_suite_runs_there_with_ops_compiled_here(other_python):
