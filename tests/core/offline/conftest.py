@@ -1,0 +1,129 @@
+"""Real exports, and a device to run them on: a Python that has numpy and the runtimes but no hwprof."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hwprof.offline import ExportOptions, export_jobs
+from hwprof.offline.plan import OfflinePlan
+from hwprof.offline.runner.lines import read_lines, sealed_line
+
+OPS = 3
+# Loaded by every Python of the device at its start. `crashes` and `missing` make it a worse device.
+SITE = """\
+import importlib.abc, os, signal, sys
+
+class Missing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in os.environ["DEVICE_LACKS"].split(","):
+            raise ModuleNotFoundError(f"No module named {name!r}")
+
+sys.meta_path.insert(0, Missing())
+if os.environ.get("DEVICE_CRASHES_ON") and "--worker" in sys.orig_argv:
+    import onnxruntime
+    make = onnxruntime.InferenceSession
+
+    def crash_on_one_model(model, *args, **options):
+        if len(model) == int(os.environ["DEVICE_CRASHES_ON"]):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return make(model, *args, **options)
+
+    onnxruntime.InferenceSession = crash_on_one_model
+"""
+
+
+class Device:
+    """Runs commands in a folder of its own where hwprof cannot be imported."""
+
+    def __init__(self, folder: Path, exported: Path) -> None:
+        self.jobs = folder / "carried"
+        shutil.copytree(exported, self.jobs)
+        (folder / "site").mkdir()
+        (folder / "site" / "sitecustomize.py").write_text(SITE)
+        self._environment = {**os.environ, "PYTHONPATH": str(folder / "site"), "DEVICE_LACKS": "hwprof"}
+
+    @property
+    def results(self) -> Path:
+        return self.jobs / "results.jsonl"
+
+    def records(self) -> list[dict[str, object]]:
+        _, plan_hash = OfflinePlan.read(self.jobs / "plan.json")
+        return [record for _, record, _, _ in read_lines(str(self.results), plan_hash)]
+
+    def rewrite(self, change: Callable[[dict[str, object]], object]) -> None:
+        """The results as another device would have written them: each record changed, sealed anew."""
+        seal, lines = "", []
+        for record in self.records():
+            change(record)
+            seal, line = sealed_line(seal, record)
+            lines.append(line)
+        self.results.write_bytes(b"".join(lines))
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, str(self.jobs / "run.py"), *arguments],
+            env={**self._environment, **environment}, cwd=self.jobs.parent, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def run(self, *arguments: str, **environment: str) -> tuple[int, str]:
+        """Exit code and standard error of run.py; nothing goes to standard output."""
+        process = self.start(*arguments, **environment)
+        out, err = process.communicate(timeout=60)
+        assert out == ""
+        return process.returncode, err
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory) -> Path:
+    """A few ops of `tiny` for onnxruntime."""
+    folder = tmp_path_factory.mktemp("offline") / "jobs"
+    export_jobs(ExportOptions("onnxruntime", "tiny", folder, effort="fast", limit=OPS))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def measured(exported, tmp_path_factory) -> Path:
+    """The same folder with complete results."""
+    device = Device(tmp_path_factory.mktemp("measured"), exported)
+    assert device.run()[0] == 0
+    return device.jobs
+
+
+@pytest.fixture
+def carry(tmp_path) -> Callable[[Path], Device]:
+    """A new device to which a folder was carried."""
+    return lambda jobs: Device(Path(tempfile.mkdtemp(dir=tmp_path)), jobs)
+
+
+@pytest.fixture
+def device(exported, carry) -> Device:
+    """A device to which the jobs were just carried."""
+    return carry(exported)
+
+
+@pytest.fixture
+def done(measured, carry) -> Device:
+    """A device that has measured everything."""
+    return carry(measured)
+
+
+@pytest.fixture
+def hwprof_command(tmp_path):
+    """Runs `python -m hwprof ...` and returns the finished process."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "hwprof", *map(str, arguments)],
+            capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False,
+        )  # fmt: skip
+
+    return run
