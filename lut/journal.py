@@ -253,8 +253,8 @@ def _checked_header(path: Path, header: dict[str, Any] | None) -> dict[str, Any]
         )
     if version != FORMAT:
         raise LutError(
-            f"{path} is a journal of format {version}, this hwprof reads {FORMAT}; finish the build with "
-            "the hwprof that began it, or start over with --fresh"
+            f"{path} is a journal of format {version}, this hwprof reads {FORMAT}; finish the build "
+            "with the hwprof that began it, or start over with --fresh"
         )
     return header
 

@@ -1,0 +1,238 @@
+"""MetaSchedule's records: kept, shared between ops, taken up after a kill, mended when damaged."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hwprof import ops
+from hwprof.backends import tvm_search, tvm_tuning
+from hwprof.backends.backend import Target
+from hwprof.backends.conformance import opened, outputs_of
+from hwprof.backends.tvm import TvmBackend
+from hwprof.backends.tvm_database import TuningDatabase
+from hwprof.backends.tvm_target import resolve_target
+from hwprof.errors import BackendError, BackendUnavailable
+
+pytest.importorskip("tvm", reason="apache-tvm is not installed")
+for package in tvm_tuning.PACKAGES:
+    pytest.importorskip(package, reason=f"MetaSchedule needs {package}")
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no file locks")
+
+BATCH, POPULATION, TRIALS = 2, 8, 4
+CONV = ops.conv((1, 4, 8, 8), 4, 3)
+START_LIMIT_S = 120
+RECORDS = "*/*/database_tuning_record.json"
+ENDLESS = f"""
+import sys
+from hwprof import ops
+from hwprof.backends import tvm_search
+from hwprof.backends.backend import Target
+from hwprof.backends.tvm import TvmBackend
+tvm_search.BATCH, tvm_search.POPULATION = {BATCH}, {POPULATION}
+options = {{"tuning": "metaschedule", "trials": "100000", "database": sys.argv[1]}}
+TvmBackend().compile(ops.conv((1, 4, 8, 8), 4, 3).lower(), Target("llvm", 1, "float32", options))
+"""
+
+
+def target(root, **changed):
+    options = {"tuning": "metaschedule", "trials": str(TRIALS), "database": str(root), **changed}
+    return Target("llvm", 1, "float32", options)
+
+
+def record_lines(root):
+    return {path: path.read_bytes() for path in sorted(Path(root).glob(RECORDS))}
+
+
+def count(root):
+    return sum(content.count(b"\n") for content in record_lines(root).values())
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """The database of a tuning that was killed after its first batch, with half a line at its end."""
+    root = tmp_path_factory.mktemp("killed")
+    process = subprocess.Popen(
+        [sys.executable, "-c", ENDLESS, str(root)],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + START_LIMIT_S
+        while count(root) < BATCH:
+            assert process.poll() is None, "the tuning ended by itself"
+            assert time.monotonic() < deadline, "no record came"
+            time.sleep(0.05)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        printed, _ = process.communicate()
+    assert printed == b""
+    return root
+
+
+@pytest.fixture(scope="module")
+def resumed(killed):
+    """The same op again in this process: root, records that were whole before, and its artifact."""
+    (path,) = killed.glob(RECORDS)
+    whole = path.read_bytes()
+    whole = whole[: whole.rindex(b"\n") + 1]
+    trials = whole.count(b"\n") + TRIALS
+    path.write_bytes(whole + b'[0, [[[["SampleCategorical", ["v')
+    (path.parent.parent / "building-left").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tvm_search, "BATCH", BATCH)
+        patch.setattr(tvm_search, "POPULATION", POPULATION)
+        artifact = TvmBackend().compile(CONV.lower(), target(killed, trials=str(trials)))
+    return killed, whole, trials, artifact
+
+
+def test_a_killed_tuning_goes_on_where_it_stopped(resumed):
+    root, before, _, artifact = resumed
+    (content,) = record_lines(root).values()
+    assert content.startswith(before)
+    assert content.count(b"\n") - before.count(b"\n") == artifact.metadata["measured_candidates"]
+    assert 0 < artifact.metadata["measured_candidates"] <= TRIALS
+    assert not list(root.glob("*/building-*"))
+
+
+def test_the_row_says_how_it_was_tuned(resumed):
+    root, _, trials, artifact = resumed
+    (folder,) = root.iterdir()
+    identity = folder.name.rsplit("-", 1)[1]
+    expected = f"metaschedule, {trials} trials a task, 1 task, database {identity}"
+    assert artifact.metadata["tuning"] == expected
+    assert (folder / "target.txt").read_text() == str(artifact.metadata["target_text"]) + "\n"
+
+
+def test_ops_that_share_a_task_measure_it_once(resumed, capfd, tmp_path, monkeypatch):
+    root, _, trials, _ = resumed
+    before = record_lines(root)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    tuned = target(root, trials=str(trials))
+    chain = ops.lower([CONV, CONV])
+    with opened(TvmBackend(), chain, tuned) as session:
+        results, expected = outputs_of(session, chain)
+        assert session.placement() == {"llvm": 2}
+    assert abs(results[0] - expected[0]).max() < 1e-4
+    assert record_lines(root) == before
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr().out == ""
+
+
+def test_tuned_kernels_are_other_code_than_the_default(resumed):
+    _, _, _, artifact = resumed
+    plain = TvmBackend().compile(CONV.lower(), Target("llvm"))
+    assert "tuning" not in plain.metadata
+    assert plain.data != artifact.data
+
+
+def test_damaged_records_are_left_out_and_the_rest_serves(resumed, tmp_path, caplog):
+    root = resumed[0]
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy)
+    (path,) = copy.glob(RECORDS)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"\x00\xff\n" + lines[0] + b"[1]\n" + b"".join(lines[1:]))
+    artifact = TvmBackend().compile(CONV.lower(), target(copy, trials=str(len(lines))))
+    assert artifact.metadata["measured_candidates"] == 0
+    assert path.read_bytes() == b"".join(lines)
+    assert "2 damaged records left out" in caplog.text
+
+
+def test_a_damaged_workload_costs_its_task_alone(resumed, tmp_path, caplog):
+    root = resumed[0]
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy)
+    (path,) = copy.glob(RECORDS)
+    (path.parent / "database_workload.json").write_bytes(b'["0x12')
+    database = TuningDatabase(copy, TvmBackend.probe().version, resolve_target("llvm", 1))
+    assert database.records(path.parent.name) > 0
+    database.open(path.parent.name)
+    assert database.records(path.parent.name) == 0
+    assert "the task is tuned anew" in caplog.text
+
+
+def test_a_search_that_finds_no_more_candidates_is_not_tried_again(tmp_path):
+    database = TuningDatabase(tmp_path, "0.27", resolve_target("llvm", 1))
+    (database.folder / "0x1").mkdir(parents=True)
+    assert not database.settled("0x1", 64)
+    database.settle("0x1", 64)
+    assert database.settled("0x1", 64)
+    assert not database.settled("0x1", 65)
+    (database.folder / "0x1" / "settled.json").write_text("{")
+    assert not database.settled("0x1", 64)
+
+
+def test_when_time_is_up_the_default_code_stays_and_the_row_says_so(tmp_path):
+    backend = TvmBackend()
+    graph = CONV.lower()
+    artifact = backend.compile(graph, target(tmp_path, tuning_seconds="0.000001"))
+    assert artifact.metadata["measured_candidates"] == 0
+    assert str(artifact.metadata["tuning"]).endswith(
+        "; time was up for 1 of them; no candidate ran for 1 of them"
+    )
+    assert count(tmp_path) == 0
+
+
+def test_each_target_and_thread_count_has_records_of_its_own(tmp_path):
+    texts = [("llvm", 1), ("llvm", 2), ("llvm -opt-level=2", 1)]
+    folders = {TuningDatabase(tmp_path, "0.27", resolve_target(*text)).folder for text in texts}
+    folders.add(TuningDatabase(tmp_path, "0.28", resolve_target("llvm", 1)).folder)
+    assert len(folders) == 4
+
+
+def test_a_second_builder_waits_for_the_first_and_says_for_whom(tmp_path, caplog):
+    one, two = (TuningDatabase(tmp_path, "0.27", resolve_target("llvm", 1)) for _ in range(2))
+    with (
+        one.locked(),
+        pytest.raises(BackendError, match=f"process {os.getpid()} has been tuning in"),
+        two.locked(limit_s=0.01),
+    ):
+        pass
+    assert f"waiting for process {os.getpid()}" in caplog.text
+    with two.locked(limit_s=0.01):
+        pass
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BackendError, match=r"cannot be written.*--option database=FOLDER"):
+        TvmBackend().compile(CONV.lower(), target(tmp_path / "file"))
+
+
+def test_missing_packages_of_metaschedule_are_said(monkeypatch, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "xgboost" else name)
+    with pytest.raises(BackendUnavailable, match="pip install xgboost-cpu"):
+        TvmBackend().check_target(target(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("llvm -mtriple=aarch64-linux-gnu", {}, "cannot run here"),
+        ("cuda -arch=sm_90", {}, "tuning works for CPUs"),
+        ("llvm", {"rpc_tracker": "127.0.0.1:9190", "rpc_key": "board"}, "leave tuning=none"),
+    ],
+)
+def test_tuning_where_nothing_can_be_measured_is_refused(name, options, message, tmp_path):
+    tuned = Target(name, 1, "float32", {**target(tmp_path).options, **options})
+    with pytest.raises(BackendUnavailable, match=message):
+        TvmBackend().compile(CONV.lower(), tuned)
+
+
+def test_the_time_limit_of_a_compilation_follows_from_the_budget(tmp_path):
+    backend = TvmBackend()
+    assert backend.compile_limit_s(Target("llvm")) is None
+    few, many = (backend.compile_limit_s(target(tmp_path, trials=n)) for n in ("8", "64"))
+    timed = backend.compile_limit_s(target(tmp_path, tuning_seconds="60"))
+    assert 60 < timed < few < many
+    named = backend.environment(target(tmp_path, tuning_seconds="60"))
+    assert (named["tuning"], named["trials"], named["tuning_seconds"]) == ("metaschedule", TRIALS, 60.0)
