@@ -57,7 +57,7 @@ class HostSession(Session):
     """Runs on this machine's CPU, inputs in place.
 
     Attributes:
-        machine: TVM's virtual machine, whose function `hwprof` is the call that is timed; None when closed.
+        machine: TVM's virtual machine; its function `hwprof` is the timed call. None when closed.
     """
 
     def __init__(self, library: Any, artifact: Artifact, rng: np.random.Generator) -> None:
