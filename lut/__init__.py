@@ -9,7 +9,14 @@ if TYPE_CHECKING:
     from hwprof.lut.content import content_hash
     from hwprof.lut.journal import Journal, JournalContent, read_journal
     from hwprof.lut.reading import visits_path_of
-    from hwprof.lut.rows import check_row, check_table, null_row, op_columns, rows_to_table
+    from hwprof.lut.rows import (
+        chain_columns,
+        check_row,
+        check_table,
+        null_row,
+        op_columns,
+        rows_to_table,
+    )
     from hwprof.lut.schema import (
         COLUMNS,
         METADATA,
@@ -26,7 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLUMNS", "METADATA", "NUMBERLESS_STATES", "SCHEMA_VERSION", "STATES", "USABLE_STATES",
-    "VISIT_COLUMNS", "Column", "Journal", "JournalContent", "Lut", "check_destination", "check_row",
+    "VISIT_COLUMNS", "Column", "Journal", "JournalContent", "Lut", "chain_columns", "check_destination",
+    "check_row",
     "check_table", "content_hash", "load_lut", "null_row", "op_columns", "query", "read_journal",
     "rows_to_table", "verify_lut", "visits_path_of", "write_lut",
 ]  # fmt: skip
@@ -36,7 +44,14 @@ _HOMES = {
     "journal": ("Journal", "JournalContent", "read_journal"),
     "sql": ("query",),
     "reading": ("visits_path_of",),
-    "rows": ("check_row", "check_table", "null_row", "op_columns", "rows_to_table"),
+    "rows": (
+        "chain_columns",
+        "check_row",
+        "check_table",
+        "null_row",
+        "op_columns",
+        "rows_to_table",
+    ),
     "table": ("Lut", "load_lut", "verify_lut"),
     "write": ("check_destination", "write_lut"),
 }

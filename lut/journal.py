@@ -20,7 +20,7 @@ from typing import Any, Self
 from hwprof.errors import BuildError, LutError
 from hwprof.lut.files import sync_folder
 
-FORMAT = 2
+FORMAT = 3
 FORMAT_KEY = "hwprof_journal"
 LINE_START = re.compile(rb"[0-9a-f]{8} \{")
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from hwprof.errors import LutError
-from hwprof.graph import cost
+from hwprof.graph import Graph, cost
 from hwprof.lut.schema import (
     CACHES,
     COLUMNS,
@@ -29,6 +29,10 @@ LATENCIES = (
     "max_ms",
 )  # fmt: skip
 ABOVE_ZERO = (*LATENCIES, "energy_mj", "dense_sentinel_ms", "memory_sentinel_ms")
+OF_ONE_OP = (
+    "kernel_mix", "kernel_min", "kernel_max", "hidden_channels", "expansion", "stride", "activation",
+    "se_channels", "se_ratio", "residual", "groups", "pool", "content",
+)  # fmt: skip
 ALLOWED = {"granularity": GRANULARITIES, "cache": CACHES, "state": STATES, "source": SOURCES}
 
 
@@ -75,6 +79,31 @@ def op_columns(op: OpSpec) -> dict[str, Any]:
         "pool": op.pool or None,
         "content": op.content or None,
         "dtype": op.dtype,
+        "flops": analytic.flops,
+        "parameters": analytic.parameters,
+        "bytes_moved": analytic.bytes_moved,
+    }
+
+
+def chain_columns(chain_id: str, label: str, ops: Sequence[OpSpec], graph: Graph) -> dict[str, Any]:
+    """As `op_columns`, of ops that were timed as one (a pair, a network) and lowered to `graph`."""
+    (source,), (result,) = graph.inputs, graph.outputs
+    shape, out_shape = graph.shapes[source], graph.shapes[result]
+    analytic = cost(graph)
+    return {
+        **dict.fromkeys(OF_ONE_OP),
+        "op_id": chain_id,
+        "kind": "chain",
+        "label": label,
+        "op_json": f"[{','.join(op.to_json() for op in ops)}]",
+        "batch": shape[0],
+        "in_channels": shape[1],
+        "height": _side(shape)[0],
+        "width": _side(shape)[1],
+        "out_channels": out_shape[1],
+        "out_height": _side(out_shape)[0],
+        "out_width": _side(out_shape)[1],
+        "dtype": graph.dtype,
         "flops": analytic.flops,
         "parameters": analytic.parameters,
         "bytes_moved": analytic.bytes_moved,

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from hwprof.composition.pricing import choice_latencies
 from hwprof.errors import SpaceError
 from hwprof.lut import Lut
-from hwprof.search.pricing import choice_latencies
 from hwprof.space import Space
 
 

@@ -30,9 +30,12 @@ MAY_IMPORT = {
     "hwprof.doctor": {"hwprof.errors", "hwprof.environment", "hwprof.machine"},
     "hwprof.lut": FIRST,
     "hwprof.backends": FIRST,
-    "hwprof.search": FIRST | {"hwprof.lut"},
+    "hwprof.composition": FIRST | {"hwprof.lut"},
+    "hwprof.search": FIRST | {"hwprof.lut", "hwprof.composition"},
     "hwprof.measure": FIRST | {"hwprof.backends"},
     "hwprof.build": FIRST | {"hwprof.lut", "hwprof.backends", "hwprof.measure"},
+    "hwprof.validation": FIRST
+    | {"hwprof.lut", "hwprof.backends", "hwprof.measure", "hwprof.build", "hwprof.composition"},
     "hwprof.offline": FIRST | {"hwprof.lut", "hwprof.backends", "hwprof.measure", "hwprof.build"},
     "hwprof.cli": FIRST
     | {
@@ -43,6 +46,7 @@ MAY_IMPORT = {
         "hwprof.offline",
         "hwprof.doctor",
         "hwprof.search",
+        "hwprof.validation",
     },
     "hwprof.__main__": {"hwprof.cli"},
     "hwprof": {"hwprof.lut"},

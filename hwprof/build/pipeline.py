@@ -15,7 +15,7 @@ from typing import Any
 from hwprof.backends import backend_class
 from hwprof.build.lease import device_lease
 from hwprof.build.options import BuildOptions
-from hwprof.build.plan import Plan, make_plan
+from hwprof.build.plan import Plan, Planner, make_plan
 from hwprof.build.progress import Progress, Status
 from hwprof.build.record import Records, RowRecord
 from hwprof.build.resume import JOURNAL, open_records
@@ -32,7 +32,6 @@ from hwprof.errors import (
 from hwprof.graph import cost
 from hwprof.measure.artifact import is_whole
 from hwprof.measure.executor import Executor, Limits, LocalExecutor
-from hwprof.ops import lower
 
 BATCH_ROWS = 256
 # The rest of a time budget goes into compiling, starting workers and sealing.
@@ -88,8 +87,9 @@ def build_lut(
     options: BuildOptions,
     progress: Progress | None = None,
     executor: Callable[[BuildOptions, Path], Executor] | None = None,
+    planner: Planner = make_plan,
 ) -> BuildReport:
-    """Measure what the table under `options.out` lacks of the space, and seal it.
+    """Measure what the table under `options.out` lacks of the plan (of the space's ops), and seal it.
 
     An earlier build of the same table that was killed is taken up where it stopped. SIGINT ends the
     build after the visit in flight and seals what is there. `executor` replaces the local worker
@@ -100,12 +100,12 @@ def build_lut(
     """
     progress = progress or Progress(quiet=True)
     folder = work_folder(options.out)
-    plan = make_plan(options)
+    plan = planner(options)
     if not plan.jobs and not (folder / JOURNAL).exists():
         return BuildReport(options.out, 0, plan.present, 0, {}, False, False)
     with _stop_on_sigint(progress) as interrupted:
         _make_folder(folder)
-        with open_records(options, folder, progress.note) as (records, header, plan):
+        with open_records(options, folder, progress.note, planner) as (records, header, plan):
             build = _Build(options, plan, records, header, progress, interrupted)
             make = executor or _local_executor
             with _lease(options, progress, interrupted) as leased, make(options, folder) as owner:
@@ -132,7 +132,7 @@ class _Build:
     ) -> None:
         self._options, self._plan, self._records, self._header = options, plan, records, header
         self._progress, self._interrupted = progress, interrupted
-        self._protocol = options.protocol()
+        self._protocol = plan.protocol
         if options.budget_s is not None and plan.jobs:
             row_ms = BUDGET_SHARE_OF_VISITS * options.budget_s * 1e3 / len(plan.jobs)
             self._protocol = self._protocol.within(row_ms)
@@ -152,10 +152,10 @@ class _Build:
         for start in range(0, len(rows), BATCH_ROWS):
             batch = rows[start : start + BATCH_ROWS]
             self._compile(executor, [row for row in batch if not row.finished], folder)
-            self._pass(executor, _due(batch), 1)
+            self._pass(executor, [row for row in _due(batch) if not self._had_first(row)], 1)
         if self._protocol.second_pass:
             self._pass(executor, _due(rows), 2)
-        if not self._stopped() and self._protocol == self._options.protocol():
+        if not self._stopped() and self._protocol == self._plan.protocol:
             for row in _due(rows):
                 self._records.finished(row)
         self._records.sync()
@@ -170,9 +170,7 @@ class _Build:
         if self._records.rows:
             self._progress.note(f"sealing {self._options.out}")
             stopped = "time budget" if out_of_time else "interrupted"
-            rows = seal(
-                self._options.out, self._records, self._header, self._options.protocol(), stopped
-            )
+            rows = seal(self._options.out, self._records, self._header, self._plan.protocol, stopped)
         self._progress.end()
         wanted = {job.job_id for job in self._plan.jobs} - {row.job.job_id for row in unfinished}
         measured = [row for row in rows if row["op_id"] in wanted]
@@ -263,7 +261,7 @@ class _Build:
         """Bring the device to the clocks and temperature that it holds under load."""
         if not self._options.sustain_s or self._stopped():
             return
-        heaviest = max(rows, key=lambda row: cost(lower(row.job.ops)).flops)
+        heaviest = max(rows, key=lambda row: cost(row.job.lower()).flops)
         assert heaviest.compiled is not None
         self._status.stage = "soaking"
         self._status.current = heaviest.job.label
@@ -277,7 +275,14 @@ class _Build:
             self._fail(heaviest, error)
         self._soak_s += time.monotonic() - executor.start_s - start
 
+    def _had_first(self, row: RowRecord) -> bool:
+        """Of rows that get both passes: whether an earlier run of this build made the first one."""
+        made = sum(visit.phase == 1 for visit in row.visits)
+        return self._protocol.twice and made >= self._protocol.least_visits
+
     def _finish_agreed(self, rounds: Rounds) -> None:
+        if self._protocol.twice and rounds.phase == 1:
+            return
         for row in rounds.newly_agreed():
             self._records.finished(row)
             self._status.finished += 1

@@ -12,7 +12,6 @@ from hwprof.lut.journal import Journal
 from hwprof.measure.judgement import RecordedVisit
 from hwprof.measure.messages import Compiled, Job, Visit
 from hwprof.measure.sentinel import is_dense
-from hwprof.ops import lower
 
 UNFINISHED_REASONS = ("interrupted", "time budget")
 
@@ -35,7 +34,7 @@ class RowRecord:
     @cached_property
     def dense(self) -> bool:
         """Whether the dense sentinel speaks for this row."""
-        total = cost(lower(self.job.ops))
+        total = cost(self.job.lower())
         return is_dense(total.flops, total.bytes_moved)
 
 
@@ -51,7 +50,7 @@ class Records:
     def add(self, job: Job) -> RowRecord:
         """The record of a job, made where there is none."""
         if job.job_id not in self.rows:
-            self._write({"type": "job", "id": job.job_id, "ops": job.to_list()})
+            self._write({"type": "job", "id": job.job_id, "job": job.to_dict()})
         return self.rows[job.job_id]
 
     def compiled(self, row: RowRecord, compiled: Compiled) -> None:
@@ -96,7 +95,7 @@ class Records:
 
     def _apply(self, record: Mapping[str, Any]) -> None:
         if record["type"] == "job":
-            self.rows.setdefault(record["id"], RowRecord(Job.from_list(record["ops"])))
+            self.rows.setdefault(record["id"], RowRecord(Job.from_dict(record["job"])))
             return
         row = self.rows.get(record["id"])
         if row is None:

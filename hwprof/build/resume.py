@@ -11,7 +11,7 @@ from typing import Any
 
 from hwprof import __version__
 from hwprof.build.options import BuildOptions
-from hwprof.build.plan import Plan, make_plan
+from hwprof.build.plan import Plan, Planner
 from hwprof.build.record import Records
 from hwprof.build.seal import header_of, seal
 from hwprof.errors import LutError
@@ -23,7 +23,7 @@ JOURNAL = "journal"
 
 @contextmanager
 def open_records(
-    options: BuildOptions, folder: Path, note: Callable[[str], None]
+    options: BuildOptions, folder: Path, note: Callable[[str], None], planner: Planner
 ) -> Iterator[tuple[Records, dict[str, Any], Plan]]:
     """Records to go on with, the header they are sealed with, and the plan made under the lock.
 
@@ -43,7 +43,7 @@ def open_records(
                 if damaged:
                     note(f"{path}: {len(damaged)} damaged lines are left out (first: line {damaged[0]})")
                 records = Records(journal, past)
-                plan = make_plan(options)
+                plan = planner(options)
                 if _same_build(header, _chosen(options, plan)):
                     _reset_failures(options, plan, records)
                     rows = records.rows.values()
@@ -56,12 +56,12 @@ def open_records(
                 seal(options.out, records, header, _protocol_of(path, header), "interrupted")
             Journal.discard(path)
     # An empty file is what a kill before the header leaves; Journal.create takes it over.
-    plan = make_plan(options)
+    plan = planner(options)
     for environment_id, rows_there in plan.other_environments.items():
         note(f"{options.out}: {rows_there} rows of environment {environment_id} are kept, not mixed in")
     header = header_of(uuid.uuid4().hex[:12], plan.environment, _chosen(options, plan))
     with Journal.create(path, header) as journal:
-        yield Records(journal), header, make_plan(options)
+        yield Records(journal), header, planner(options)
 
 
 def _open(
@@ -92,7 +92,8 @@ def _chosen(options: BuildOptions, plan: Plan) -> dict[str, Any]:
         "space": plan.space.name,
         "space_hash": plan.space.space_hash,
         "fresh": options.fresh,
-        "protocol": asdict(options.protocol()),
+        "protocol": asdict(plan.protocol),
+        "work": plan.work,
         "environment_id": plan.environment.environment_id,
         "hwprof_version": __version__,
     }

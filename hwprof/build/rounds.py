@@ -27,7 +27,7 @@ class Rounds:
         self._records = records
         self._seed = seed
         self._first_process = records.next_process
-        self._phase = phase
+        self.phase = phase
         self._order = np.random.default_rng([seed, phase, self._first_process])
         self._agreed: list[RowRecord] = []
         self.disagreeing = 0
@@ -48,7 +48,7 @@ class Rounds:
             self.visits_left = len(self._active) * protocol.processes * (protocol.rounds - number - 1)
 
     def recorded(self, process: int, number: int, visit: Visit) -> RecordedVisit:
-        return RecordedVisit(process, number, self._phase, visit)
+        return RecordedVisit(process, number, self.phase, visit)
 
     def newly_agreed(self) -> list[RowRecord]:
         """Rows whose visits have come to agree since the last call."""

@@ -15,7 +15,7 @@ import numpy as np
 from hwprof import stats
 from hwprof.build.record import UNFINISHED_REASONS, RowRecord
 from hwprof.environment import Environment
-from hwprof.lut import load_lut, null_row, op_columns, write_lut
+from hwprof.lut import chain_columns, load_lut, null_row, op_columns, write_lut
 from hwprof.lut.reading import open_visits, visits_path_of
 from hwprof.lut.schema import KEY, SCHEMA_VERSION, VISIT_COLUMNS
 from hwprof.measure.judgement import (
@@ -26,7 +26,7 @@ from hwprof.measure.judgement import (
     judge,
     sentinel_floors,
 )
-from hwprof.measure.messages import Checked
+from hwprof.measure.messages import Checked, Job
 from hwprof.measure.protocol import Protocol
 
 Row = dict[str, Any]
@@ -52,8 +52,7 @@ def table_row(
 
     `stopped` is the reason of a row that is not finished.
     """
-    (op,) = record.job.ops
-    row: Row = {**null_row(), **op_columns(op), **_where(header), **_resources(record)}
+    row: Row = {**null_row(), **_job_columns(record.job), **_where(header), **_resources(record)}
     row["started_at"] = _timestamp(record.started_at or header["started_at"])
     if record.failure is not None:
         state, reason = record.failure
@@ -71,6 +70,14 @@ def table_row(
     return row | result | {"reason": reason}
 
 
+def _job_columns(job: Job) -> Row:
+    if job.granularity == "op":
+        columns = op_columns(job.ops[0])
+    else:
+        columns = chain_columns(job.job_id, job.label, job.ops, job.lower())
+    return {**columns, "granularity": job.granularity}
+
+
 def _host_drift(record: RowRecord, header: Mapping[str, Any]) -> float:
     """What the host may move between builds: only where it is a virtual machine's and timed the op."""
     timed_by_host = record.visits[0].visit.dense_ms is not None
@@ -81,7 +88,6 @@ def _host_drift(record: RowRecord, header: Mapping[str, Any]) -> float:
 def _where(header: Mapping[str, Any]) -> Row:
     return {
         "environment_id": header["environment_id"],
-        "granularity": "op",
         "cache": header["cache"],
         "backend": header["backend"],
         "target": header["target"],
@@ -141,7 +147,7 @@ def visit_rows(record: RowRecord, header: Mapping[str, Any], floors: SentinelFlo
     key = {
         "op_id": record.job.job_id,
         "environment_id": header["environment_id"],
-        "granularity": "op",
+        "granularity": record.job.granularity,
         "cache": header["cache"],
     }
     rows = []

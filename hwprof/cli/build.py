@@ -141,7 +141,7 @@ def build_lut(
 
 def _plan_text(plan: Plan, out: Path) -> str:
     return (
-        f"{plan.space.name}: {plan.ops} ops, {plan.present} already in {out}, "
+        f"{plan.space.name}: {plan.wanted} ops, {plan.present} already in {out}, "
         f"{len(plan.jobs)} to measure, about {plan.expected_minutes:.1f} minutes"
     )
 

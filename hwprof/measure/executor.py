@@ -129,13 +129,13 @@ class LocalExecutor(Executor):
         return answer
 
     def compile(self, job: Job, artifact: Path) -> Compiled:
-        request = {"do": "compile", "ops": job.to_list(), "artifact": str(artifact)}
+        request = {"do": "compile", "job": job.to_dict(), "artifact": str(artifact)}
         limit_s = self._limits.compile_timeout_s
         if limit_s is None:
             own = backend_class(self._backend)().compile_limit_s(self._target)
             limit_s = max(own or 0.0, self._limits.op_timeout_s)
         compiled = Compiled.from_dict(self._ask(self.COMPILER, request, limit_s))
-        request = {"do": "check", "ops": job.to_list(), "artifact": str(artifact)}
+        request = {"do": "check", "job": job.to_dict(), "artifact": str(artifact)}
         return replace(compiled, checked=Checked(**self._ask(self.CHECKER, request)))
 
     def visit(self, process: int, request: VisitRequest) -> Visit:

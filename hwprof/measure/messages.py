@@ -8,33 +8,56 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from hwprof.ops import OpSpec
+from hwprof.graph import Graph
+from hwprof.ops import OpSpec, lower
 
 
 @dataclass(frozen=True)
 class Job:
-    """A chain of 1..n ops to compile and time as one."""
+    """What is compiled and timed as one: an op, a pair of neighbours, a whole network.
+
+    Attributes:
+        ops: in the order they run.
+        granularity: `op`, `pair` or `network`.
+        graph: of a network with branches, whose Graph is no chain of `ops`.
+    """
 
     ops: tuple[OpSpec, ...]
+    granularity: str = "op"
+    graph: Graph | None = None
 
     @property
     def job_id(self) -> str:
-        """The op's own id, or a hash over the ids of a chain."""
-        if len(self.ops) == 1:
+        """The op's own id, or 20 hex digits of a sha256 over granularity, op ids and Graph."""
+        if self.granularity == "op":
             return self.ops[0].op_id
-        text = "chain:" + ",".join(op.op_id for op in self.ops)
+        text = f"{self.granularity}:" + ",".join(op.op_id for op in self.ops)
+        if self.graph is not None:
+            text += json.dumps(self.graph.to_dict(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
     @property
     def label(self) -> str:
+        """Readable; of a network its id, since its ops would fill a page."""
+        if self.granularity == "network":
+            return f"network_{self.job_id[:8]}"
         return " -> ".join(op.label for op in self.ops)
 
-    def to_list(self) -> list[dict[str, Any]]:
-        return [op.to_dict() for op in self.ops]
+    def lower(self) -> Graph:
+        """Raises OpError where neighbours' shapes do not meet."""
+        return self.graph or lower(self.ops)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "ops": [op.to_dict() for op in self.ops],
+            "granularity": self.granularity,
+            "graph": self.graph.to_dict() if self.graph else None,
+        }
 
     @classmethod
-    def from_list(cls, data: list[dict[str, Any]]) -> Job:
-        return cls(tuple(OpSpec.from_dict(op) for op in data))
+    def from_dict(cls, data: Mapping[str, Any]) -> Job:
+        graph = Graph.from_dict(data["graph"]) if data["graph"] else None
+        return cls(tuple(OpSpec.from_dict(op) for op in data["ops"]), data["granularity"], graph)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ class Protocol:
         least_rounds: rounds of each process before a row can stop.
         rel_precision: floors of halves of the visits, and of processes, must agree within this.
         second_pass: rows that do not agree get as many visits again, in new processes, later.
+        twice: all rows get the second pass: two measurements of each, apart in time and processes.
     """
 
     visit_ms: float = 6.0
@@ -36,6 +37,7 @@ class Protocol:
     least_rounds: int = 8
     rel_precision: float = 0.01
     second_pass: bool = True
+    twice: bool = False
 
     @property
     def most_visits(self) -> int:
@@ -46,6 +48,13 @@ class Protocol:
     def least_visits(self) -> int:
         """Visits a row gets before it can stop."""
         return self.processes * self.least_rounds
+
+    def for_networks(self) -> Protocol:
+        """The protocol for whole networks: half the rounds, since their calls are long, but all of them
+        twice, so that a prediction's error can be held against the measurement's own."""
+        rounds = max(2, self.rounds // 2)
+        least = min(rounds, max(2, self.least_rounds // 2))
+        return replace(self, rounds=rounds, least_rounds=least, second_pass=True, twice=True)
 
     def within(self, row_ms: float) -> Protocol:
         """The same protocol with as many rounds as fit into `row_ms` of wall time a row.

@@ -28,7 +28,6 @@ from hwprof.measure.artifact import read_artifact, write_artifact
 from hwprof.measure.check import check
 from hwprof.measure.messages import Compiled, Job, VisitRequest, WorkerConfig
 from hwprof.measure.visit import Visitor
-from hwprof.ops import lower
 
 KEPT_BYTES = 256 << 20
 
@@ -50,10 +49,10 @@ class Worker:
             case "describe":
                 return {"environment": dict(self._backend.environment(self._target))}
             case "compile":
-                job = Job.from_list(request["ops"])
+                job = Job.from_dict(request["job"])
                 return self._compile(job, Path(request["artifact"])).to_dict()
             case "check":
-                graph = lower(Job.from_list(request["ops"]).ops)
+                graph = Job.from_dict(request["job"]).lower()
                 artifact = self._artifact(request["artifact"])
                 return asdict(check(self._backend, artifact, graph, self._target))
             case "soak":
@@ -66,7 +65,7 @@ class Worker:
         return self._visitor.visit(self._artifact(visit.artifact), visit).to_dict()
 
     def _compile(self, job: Job, path: Path) -> Compiled:
-        graph = lower(job.ops)
+        graph = job.lower()
         start = time.perf_counter()
         artifact = self._backend.compile(graph, self._target)
         compile_ms = (time.perf_counter() - start) * 1e3

@@ -130,7 +130,7 @@ def _plan(
 def _minutes(plan: OfflinePlan) -> float:
     # Every round is made, where a build drops rows that agree.
     every = replace(plan.protocol, least_rounds=plan.protocol.rounds)
-    return sum(expected_ms(p.op, every, 0.0) for p in plan.ops if p.model) / 60_000
+    return sum(expected_ms(p.op.lower(), every, 0.0) for p in plan.ops if p.model) / 60_000
 
 
 def _target_here(options: ExportOptions) -> Target:

@@ -28,7 +28,7 @@ def test_without_torch_the_error_says_what_installs_it(monkeypatch: pytest.Monke
 
 def test_another_missing_module_is_not_blamed_on_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     _hide(monkeypatch, "pyarrow")
-    monkeypatch.delitem(sys.modules, "hwprof.search.pricing", raising=False)
+    monkeypatch.delitem(sys.modules, "hwprof.composition.pricing", raising=False)
     pytest.importorskip("torch")
     with pytest.raises(ModuleNotFoundError, match="pyarrow"):
         _ = hwprof.search.ExpectedLatency

@@ -1,0 +1,95 @@
+"""Edges: what two neighbours cost together beyond their rows, E(a, b) = T(a -> b) - T(a) - T(b).
+
+Keyed by the two op kinds and the tensor at the cut, so that a few pairs serve a space. Mostly negative:
+a pair pays the run's overhead once and changes no layout between its ops.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+
+from hwprof.errors import MissingRow
+from hwprof.lut import Lut
+from hwprof.ops import OpSpec
+from hwprof.space import Space
+
+EdgeKey = tuple[str, str, tuple[int, ...]]
+Pair = tuple[OpSpec, OpSpec]
+
+
+def edge_key(first: OpSpec, second: OpSpec) -> EdgeKey:
+    """(kind, kind, shape of the tensor between them)."""
+    return first.kind, second.kind, second.shape
+
+
+def edge_keys(ops: Sequence[OpSpec]) -> list[EdgeKey]:
+    """The edges of a chain, in its order."""
+    return [edge_key(a, b) for a, b in pairwise(ops)]
+
+
+def edge_pairs(space: Space, rows_ms: Mapping[OpSpec, float]) -> tuple[Pair, ...]:
+    """One pair for each edge that a network of the space can have: the ops of middling latency.
+
+    Across a skip the neighbours are the blocks around it.
+    """
+    found: dict[EdgeKey, list[Pair]] = {}
+    for pair in _neighbours(space):
+        found.setdefault(edge_key(*pair), []).append(pair)
+    return tuple(
+        sorted(pairs, key=lambda pair: (rows_ms[pair[0]] + rows_ms[pair[1]], pair[0].op_id))[
+            len(pairs) // 2
+        ]
+        for pairs in found.values()
+    )
+
+
+def edge_latencies_ms(
+    table: Lut, rows_ms: Mapping[str, float], *, environment: str, cache: str, column: str
+) -> dict[EdgeKey, float]:
+    """E(a, b) of every pair row whose two ops have a row; the mean where a key has several.
+
+    Args:
+        rows_ms: op id -> the op's row in `column`.
+    """
+    sums: dict[EdgeKey, list[float]] = {}
+    pairs = table.filter(granularity="pair", environment_id=environment, cache=cache)
+    usable = pairs.usable()
+    names = ["op_json", column]
+    for row, use in zip(pairs.columns(names).to_pylist(), usable, strict=True):
+        if not use or row[column] is None:
+            continue
+        first, second = (OpSpec.from_dict(op) for op in json.loads(row["op_json"]))
+        if first.op_id in rows_ms and second.op_id in rows_ms:
+            alone_ms = rows_ms[first.op_id] + rows_ms[second.op_id]
+            sums.setdefault(edge_key(first, second), []).append(row[column] - alone_ms)
+    return {key: sum(values) / len(values) for key, values in sums.items()}
+
+
+def require_edges(table: Lut, wanted: Sequence[EdgeKey], known: Mapping[EdgeKey, float]) -> None:
+    """Raises MissingRow where the table lacks the pair of an edge."""
+    missing = [key for key in dict.fromkeys(wanted) if key not in known]
+    if missing:
+        kind, other, shape = missing[0]
+        raise MissingRow(
+            f"{table.path} has no pair row for {len(missing)} of {len(set(wanted))} edges (first: "
+            f"{kind} -> {other} at {'x'.join(map(str, shape))}); measure them: "
+            f"hwprof calibrate {table.path} --edges"
+        )
+
+
+def _neighbours(space: Space) -> Iterator[Pair]:
+    """Every two ops that may follow each other."""
+    before: list[OpSpec] = []
+    for position in space.positions:
+        ends: list[OpSpec] = []
+        skips = False
+        for choice in position.choices:
+            if not choice.ops:
+                skips = True
+                continue
+            yield from ((op, choice.ops[0]) for op in before)
+            yield from pairwise(choice.ops)
+            ends.append(choice.ops[-1])
+        before = [*ends, *before] if skips else ends

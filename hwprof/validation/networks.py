@@ -1,0 +1,132 @@
+"""Networks drawn from a space, half of them uniformly, half spread evenly over latency."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwprof.errors import SpaceError
+from hwprof.measure.messages import Job
+from hwprof.ops import OpSpec
+from hwprof.space import Space
+
+Point = tuple[int, ...]
+
+CALIBRATION, VALIDATION = 1, 2
+"""Seed streams: networks that a composition is fitted on are never those that it is judged by."""
+
+_TRIES = 400
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A network to measure.
+
+    Attributes:
+        spread: whether it is of the half that is spread over latency.
+    """
+
+    point: Point
+    job: Job
+    spread: bool
+
+
+def draw(
+    space: Space,
+    rows_ms: Mapping[OpSpec, float],
+    count: int,
+    seed: int,
+    stream: int,
+    without: Set[str] = frozenset(),
+) -> tuple[Drawn, ...]:
+    """`count` different networks. The spread half is drawn at evenly spaced sums of rows, from the
+    fastest to the slowest network of the space, these two included.
+
+    Args:
+        rows_ms: latency of each op of the space, to spread by.
+        without: ids of networks that must not be drawn.
+
+    Raises:
+        SpaceError: the space has no networks, or not so many different ones.
+    """
+    if space.family == "ops":
+        raise SpaceError(f"{space.name} is a list of ops: it has no networks to measure")
+    rng = np.random.default_rng([seed, stream])
+    costs = [
+        np.array([sum(rows_ms[op] for op in choice.ops) for choice in position.choices])
+        for position in space.positions
+    ]
+    drawn: dict[str, Drawn] = {}
+
+    def take(points: Iterator[Point], spread: bool) -> bool:
+        for _, point in zip(range(_TRIES), points, strict=False):
+            job = network_job(space, point)
+            if job is not None and job.job_id not in drawn and job.job_id not in without:
+                drawn[job.job_id] = Drawn(point, job, spread)
+                return True
+        return False
+
+    for _ in range(count - count // 2):
+        if not take(_uniform(space, rng), spread=False):
+            raise _too_few(space, count, len(drawn))
+    shortest, longest = (float(sum(pick(c) for c in costs)) for pick in (np.min, np.max))
+    for target in np.linspace(shortest, longest, count // 2):
+        if not take(_near(costs, float(target), rng), spread=True):
+            raise _too_few(space, count, len(drawn))
+    return tuple(drawn.values())
+
+
+def network_job(space: Space, point: Point) -> Job | None:
+    """The job of a point; None where a cell has no path from its input to its output."""
+    try:
+        graph = space.network(point)
+    except SpaceError:
+        return None
+    ops = space.point_ops(point)
+    if not ops:
+        return None
+    return Job(ops, "network", None if space.family == "chain" else graph)
+
+
+def _uniform(space: Space, rng: np.random.Generator) -> Iterator[Point]:
+    while True:
+        yield space.sample(rng)
+
+
+def _near(costs: list[NDArray[np.float64]], target: float, rng: np.random.Generator) -> Iterator[Point]:
+    """Points whose cost is near the target: drawn by a softmax of the costs whose temperature gives
+    that mean, then moved closer one position at a time."""
+    tilt = _tilt(costs, target)
+    while True:
+        point = [int(rng.choice(len(c), p=_softmax(tilt * c))) for c in costs]
+        for position in rng.permutation(len(costs)):
+            rest = sum(float(c[i]) for c, i in zip(costs, point, strict=True))
+            rest -= float(costs[position][point[position]])
+            point[position] = int(np.abs(rest + costs[position] - target).argmin())
+        yield tuple(point)
+
+
+def _tilt(costs: list[NDArray[np.float64]], target: float) -> float:
+    """By bisection. The bound leaves the ends of the range to single choices."""
+    scale = 1.0 / max(float(np.ptp(c)) for c in costs) if any(np.ptp(c) for c in costs) else 1.0
+    low, high = -50.0 * scale, 50.0 * scale
+    for _ in range(60):
+        middle = (low + high) / 2
+        mean = sum(float(_softmax(middle * c) @ c) for c in costs)
+        low, high = (middle, high) if mean < target else (low, middle)
+    return (low + high) / 2
+
+
+def _softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    shares = np.exp(values - values.max())
+    total: NDArray[np.float64] = shares / shares.sum()
+    return total
+
+
+def _too_few(space: Space, count: int, found: int) -> SpaceError:
+    return SpaceError(
+        f"{space.name} has too few different networks: {found} of {count} were found; ask for fewer"
+    )

@@ -1,0 +1,150 @@
+"""What a table's rows were measured with, put together again so that networks can be measured alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hwprof.backends import backend_class
+from hwprof.build import BuildOptions
+from hwprof.build.plan import environment_of
+from hwprof.composition.composition import Scope
+from hwprof.environment import Environment
+from hwprof.errors import BuildError, LutError
+from hwprof.lut import Lut, load_lut
+from hwprof.space import Space, load_space
+
+_COLUMNS = ("environment_id", "space", "batch", "dtype", "cache")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What narrows a table down to one kind of rows; None where the table has only one.
+
+    Attributes:
+        space: name or YAML file.
+        options: backend settings that differ from, or are not part of, the environment's identity.
+        python, effort, op_timeout_s: as of `BuildOptions`.
+    """
+
+    space: str | None = None
+    environment_id: str | None = None
+    batch: int | None = None
+    dtype: str | None = None
+    cache: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    python: Path | None = None
+    effort: str = "normal"
+    op_timeout_s: float = 120.0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One kind of rows of a table, and the build options that measure more of it."""
+
+    table: Lut
+    space: Space
+    scope: Scope
+    build: BuildOptions
+
+
+def find_setting(path: Path, wanted: Wanted, statistic: str = "floor") -> Setting:
+    """The setting of the table's op rows that `wanted` names.
+
+    Raises:
+        LutError: no such rows, or several kinds of them (listed).
+        SpaceError: the space cannot be read.
+    """
+    table = load_lut(path)
+    row = _one_kind(table, wanted)
+    space = load_space(wanted.space or row["space"])
+    if space.name != row["space"]:
+        raise LutError(f"{path} has no op rows of space {space.name}; it has {row['space']}")
+    scope = Scope(**{name: row[name] for name in _COLUMNS}, statistic=statistic)
+    build = BuildOptions(
+        backend=row["backend"],
+        space=wanted.space or row["space"],
+        out=path,
+        target=row["target"],
+        options={**_options(table, row), **wanted.options},
+        python=wanted.python,
+        threads=row["threads"],
+        batch=row["batch"],
+        dtype=row["dtype"],
+        cache=row["cache"],
+        effort=wanted.effort,
+        sustain_s=_identity(table, row).get("sustain_s") or 0.0,
+        op_timeout_s=wanted.op_timeout_s,
+    )
+    return Setting(table, space.with_options(row["batch"], row["dtype"]), scope, build)
+
+
+def require_same_environment(setting: Setting) -> None:
+    """Networks that were measured elsewhere say nothing about the rows.
+
+    Raises:
+        BuildError: this machine, runtime or setting is another one; the differences are named.
+        BackendUnavailable: the runtime is not here.
+    """
+    here = environment_of(setting.build)
+    if here.environment_id == setting.scope.environment_id:
+        return
+    there = Environment.from_dict(setting.table.environments[setting.scope.environment_id])
+    names = ", ".join(f"{name} {theirs!r} -> {mine!r}" for name, mine, theirs in here.differences(there))
+    raise BuildError(
+        f"{setting.table.path} was measured in environment {setting.scope.environment_id}, here it is "
+        f"{here.environment_id}: {names}; build the rows here first, or give the settings that differ "
+        "with --option"
+    )
+
+
+def _one_kind(table: Lut, wanted: Wanted) -> Mapping[str, Any]:
+    """A row that stands for all op rows of one environment, space, batch, dtype and cache state."""
+    space = load_space(wanted.space).name if wanted.space else None
+    given = {
+        "environment_id": wanted.environment_id,
+        "space": space,
+        "batch": wanted.batch,
+        "dtype": wanted.dtype,
+        "cache": wanted.cache,
+    }
+    only = {name: value for name, value in given.items() if value is not None}
+    rows = table.filter(granularity="op", **only)
+    said = ", ".join(f"{name} {value}" for name, value in only.items())
+    if not len(rows):
+        kinds = _kinds(table.filter(granularity="op"))
+        has = "; it has " + " / ".join(map(_spell, kinds)) if kinds else ""
+        raise LutError(f"{table.path} has no op rows{f' of {said}' if said else ''}{has}")
+    kinds = _kinds(rows)
+    if len(kinds) > 1:
+        raise LutError(
+            f"{table.path} has op rows of {len(kinds)} kinds ({' / '.join(map(_spell, kinds))}); name "
+            "one with --space, --environment, --batch, --dtype or --cache"
+        )
+    row: Mapping[str, Any] = rows.table.slice(0, 1).to_pylist()[0]
+    if row["space"] is None:
+        raise LutError(f"the rows of {table.path} belong to no search space: name it with --space")
+    return row
+
+
+def _kinds(rows: Lut) -> list[dict[str, Any]]:
+    found = rows.columns(_COLUMNS).group_by(list(_COLUMNS)).aggregate([]).to_pylist()
+    return sorted(found, key=lambda kind: [str(kind[name]) for name in _COLUMNS])
+
+
+def _spell(kind: Mapping[str, Any]) -> str:
+    return ", ".join(str(kind[name]) for name in _COLUMNS)
+
+
+def _identity(table: Lut, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    identity: Mapping[str, Any] = table.environments[row["environment_id"]]["identity"]
+    return identity
+
+
+def _options(table: Lut, row: Mapping[str, Any]) -> dict[str, str]:
+    """The backend's options that its environment states."""
+    identity = _identity(table, row)
+    known = backend_class(row["backend"]).options
+    return {name: str(identity[name]) for name in known if identity.get(name) is not None}
