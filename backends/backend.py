@@ -145,6 +145,11 @@ class Session(abc.ABC):
         """
         return None
 
+    def least_timing_ms(self) -> float:
+        """How long one timing must last for this session's clock to be good for about 0.1 %; calls that
+        are shorter are timed in groups. 0: the host's clock, for which hwprof knows it."""
+        return 0.0
+
     def launch_calls(self, count: int) -> list[int] | None:
         """`count` timings in nanoseconds of launching a call on a device without waiting for it; the
         device is idle again when this returns. None where the calling thread does the work."""
