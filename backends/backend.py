@@ -231,6 +231,11 @@ class Backend(abc.ABC):
         """How long one compilation may take where it is known to be long (tuning); None: as a visit."""
         return None
 
+    def compiler(self, target: Target) -> Mapping[str, Scalar]:
+        """What compiles an op beside the runtime that runs it, as part of the environment: told by the
+        interpreter that compiles, which may be another one (`--python`)."""
+        return {}
+
     def release(self) -> None:
         """Give up what this process holds of the device (a connection, cached memory): another worker
         process is about to use it. No session is open."""

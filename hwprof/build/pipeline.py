@@ -110,7 +110,7 @@ def build_lut(
             make = executor or _local_executor
             with _lease(options, progress, interrupted) as leased, make(options, folder) as owner:
                 if leased:
-                    _describe(owner, records, folder, progress)
+                    _describe(owner, header, records, folder, progress)
                     build.run(owner, folder)
             report = build.finish()
         if not report.unfinished:
@@ -224,7 +224,9 @@ class _Build:
         if not rows:
             return
         executor.retire()
-        self._soak(executor, rows)
+        if not self._soak(executor, rows):
+            return
+        rows = [row for row in rows if not row.finished]
         rounds = Rounds(self._protocol, self._records, rows, self._options.seed, phase)
         self._status.stage = "measuring" if phase == 1 else "second pass"
         last = 0
@@ -257,23 +259,28 @@ class _Build:
         self._records.sync()
         executor.retire()
 
-    def _soak(self, executor: Executor, rows: Sequence[RowRecord]) -> None:
-        """Bring the device to the clocks and temperature that it holds under load."""
+    def _soak(self, executor: Executor, rows: Sequence[RowRecord]) -> bool:
+        """Bring the device to the clocks and temperature that it holds under load, by the heaviest op
+        that runs. False: none did, and nothing may be measured as sustained."""
         if not self._options.sustain_s or self._stopped():
-            return
-        heaviest = max(rows, key=lambda row: cost(row.job.lower()).flops)
-        assert heaviest.compiled is not None
+            return True
         self._status.stage = "soaking"
-        self._status.current = heaviest.job.label
-        self._progress.update(self._status)
-        start = time.monotonic() - executor.start_s
-        try:
-            executor.soak(
-                self._records.next_process, heaviest.compiled.artifact, self._options.sustain_s
-            )
-        except BackendError as error:
-            self._fail(heaviest, error)
-        self._soak_s += time.monotonic() - executor.start_s - start
+        for row in sorted(rows, key=lambda row: cost(row.job.lower()).flops, reverse=True):
+            assert row.compiled is not None
+            self._status.current = row.job.label
+            self._progress.update(self._status)
+            start = time.monotonic() - executor.start_s
+            try:
+                executor.soak(self._records.next_process, row.compiled.artifact, self._options.sustain_s)
+            except BackendUnavailable as error:
+                raise BuildError(str(error)) from None
+            except BackendError as error:
+                self._fail(row, error)
+                continue
+            finally:
+                self._soak_s += time.monotonic() - executor.start_s - start
+            return True
+        return False
 
     def _had_first(self, row: RowRecord) -> bool:
         """Of rows that get both passes: whether an earlier run of this build made the first one."""
@@ -299,10 +306,17 @@ class _Build:
         self._progress.note(f"{state}: {row.job.label}: {error}")
 
 
-def _describe(executor: Executor, records: Records, folder: Path, progress: Progress) -> None:
+def _describe(
+    executor: Executor, header: Mapping[str, Any], records: Records, folder: Path, progress: Progress
+) -> None:
     """Ask for the device before anything is compiled. A build that cannot start leaves nothing."""
     try:
         executor.describe()
+        if header["environment"]["identity"].get("gpu", "") is None:
+            raise BuildError(
+                "the GPU's name cannot be read, so that rows of two GPUs would mix; run: "
+                "pip install nvidia-ml-py"
+            )
     except HwprofError:
         if not records.rows:
             _remove_folder(folder, progress)

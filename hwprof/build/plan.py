@@ -13,6 +13,7 @@ from hwprof.build.record import UNFINISHED_REASONS
 from hwprof.environment import Environment, environment
 from hwprof.graph import Graph, cost
 from hwprof.lut import Lut, check_destination, load_lut
+from hwprof.machine.nvml import gpu_identity
 from hwprof.measure.executor import described
 from hwprof.measure.messages import Job
 from hwprof.measure.protocol import Protocol
@@ -114,10 +115,13 @@ def environment_of(options: BuildOptions) -> Environment:
         runtime = dict(backend.environment(target))
     else:
         runtime = described(options.backend, target, options.python)
+    runtime = {**backend.compiler(target), **runtime}
+    device = backend.device(target)
+    if device.startswith("cuda:"):
+        runtime = {**gpu_identity(int(device[5:])), **runtime}
     if options.sustain_s:
         runtime |= {"regime": options.regime, "sustain_s": options.sustain_s}
-    remote = backend.device(target) == "remote"
-    return environment(runtime, target.name, options.threads, remote=remote)
+    return environment(runtime, target.name, options.threads, remote=device == "remote")
 
 
 def _present(

@@ -52,7 +52,7 @@ def table_row(
 
     `stopped` is the reason of a row that is not finished.
     """
-    row: Row = {**null_row(), **_job_columns(record.job), **_where(header), **_resources(record)}
+    row: Row = {**null_row(), **_job_columns(record.job), **_where(header), **_resources(record, header)}
     row["started_at"] = _timestamp(record.started_at or header["started_at"])
     if record.failure is not None:
         state, reason = record.failure
@@ -101,11 +101,14 @@ def _where(header: Mapping[str, Any]) -> Row:
     }
 
 
-def _resources(record: RowRecord) -> Row:
+def _resources(record: RowRecord, header: Mapping[str, Any]) -> Row:
     checked = record.compiled.checked if record.compiled is not None else Checked()
+    energy_mj, why = checked.energy_mj, checked.energy_reason
+    if energy_mj is not None and (header["cache"] != "warm" or header["regime"] != "burst"):
+        energy_mj, why = None, "read for warm calls in bursts only"
     row: Row = {
-        "energy_mj": checked.energy_mj,
-        "energy_reason": checked.energy_reason if checked.energy_mj is None else None,
+        "energy_mj": energy_mj,
+        "energy_reason": why if energy_mj is None else None,
         "peak_memory_bytes": checked.peak_memory_bytes,
         "peak_memory_source": checked.peak_memory_source,
     }

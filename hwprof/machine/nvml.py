@@ -134,6 +134,13 @@ def open_gpu(index: int) -> tuple[Gpu | None, str]:
         return None, f"NVML says: {error}; is NVIDIA's driver installed?"
 
 
+def gpu_identity(index: int) -> dict[str, str | None]:
+    """Name and driver of `cuda:index`, which decide an op's time and no library states; null where they
+    cannot be read."""
+    gpu, _ = open_gpu(index)
+    return {"gpu": gpu.name if gpu else None, "driver": gpu.driver if gpu else None}
+
+
 def _find(pynvml: Any, index: int) -> tuple[Any, str]:
     """NVML's handle, or None and the reason."""
     known = _identifier_from_torch(index)

@@ -3,7 +3,6 @@ peak memory and its energy."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +14,7 @@ from hwprof.graph import Graph
 from hwprof.machine.energy import open_energy_meter
 from hwprof.machine.memory import PeakMemory, open_peak_memory
 from hwprof.measure.messages import Checked
+from hwprof.measure.visit import keep_busy
 
 LARGEST_OUTPUT = 1e3
 
@@ -61,11 +61,9 @@ def _with_energy(seen: Checked, backend: Backend, artifact: Artifact, target: Ta
     if isinstance(meter, str):
         return replace(seen, energy_reason=meter)
     with backend.prepare(artifact, np.random.default_rng(0), target) as session:
-        session.time_calls(1)
-        before_mj, calls = meter.read_mj(), 0
-        end_ns = time.perf_counter_ns() + round(meter.window_ms * 1e6)
-        while time.perf_counter_ns() < end_ns:
-            calls += len(session.time_calls(1))
+        session.run()
+        before_mj = meter.read_mj()
+        calls = keep_busy(session, backend.device(target), meter.window_ms / 1e3)
         energy_mj = meter.read_mj() - before_mj
     if energy_mj <= 0:
         return replace(seen, energy_reason=f"the counter stands still: {meter.source}")

@@ -170,7 +170,15 @@ class LocalExecutor(Executor):
                 self._end(process)
                 worker = self._start(process)
                 worker.send(request)
-            return _checked(worker.read(limit_s or self._limits.op_timeout_s))
+            answer = worker.read(limit_s or self._limits.op_timeout_s)
+            if answer.get("failure") == "lost":
+                # For this process: a kernel that fails on a GPU ends CUDA for the process that ran it,
+                # and the next op sees it. A new one tells whether the device itself is gone.
+                self._end(process)
+                worker = self._start(process)
+                worker.send(request)
+                answer = worker.read(limit_s or self._limits.op_timeout_s)
+            return _checked(answer)
         except WorkerDied:
             self._end(process)
             raise
@@ -247,6 +255,11 @@ class _WorkerProcess:
     ) -> None:
         self._limits = limits
         self._log = log
+        self._scratch = tempfile.TemporaryDirectory(prefix="hwprof-worker-", ignore_cleanup_errors=True)
+        if config.process != LocalExecutor.COMPILER:
+            # What a runtime leaves in the temporary folder goes with the worker, which is killed. What a
+            # compiler keeps there serves the next build: 20 to 40 s of AOTInductor's first block.
+            environment = {**environment, "TMPDIR": self._scratch.name}
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
                 # -P: a user's own queue.py in the current folder must not be imported.
@@ -292,6 +305,7 @@ class _WorkerProcess:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
+        self._scratch.cleanup()
 
     def read(self, limit_s: float) -> dict[str, Any]:
         """The worker's next answer.
@@ -351,7 +365,7 @@ def _checked(answer: dict[str, Any]) -> dict[str, Any]:
         raise UnsupportedOp(answer["reason"])
     if answer.get("failure") == "unavailable":
         raise BackendUnavailable(answer["reason"])
-    if answer.get("failure") == "build":
+    if answer.get("failure") in ("build", "lost"):
         raise BuildError(answer["reason"])
     if answer.get("failure"):
         raise BackendError(answer["reason"])

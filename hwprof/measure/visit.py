@@ -23,6 +23,12 @@ COLD_CALLS = 10
 LAUNCHES = 5
 
 
+# A session of a remote device does not live for ever: TVM's server ends one after 15 minutes.
+SOAK_SLICE_S = 60.0
+# Of a device with a clock of its own: how long it works between two requests.
+BUSY_GROUP_MS = 500.0
+
+
 class Evictor:
     """Puts the caches into the state that a row's `cache` names, before each call.
 
@@ -84,18 +90,22 @@ class Visitor:
 
     def soak(self, artifact: Artifact, seconds: float) -> None:
         """Run back to back for so long, so that clocks and temperature settle under load."""
-        with self._backend.prepare(artifact, np.random.default_rng(0), self._target) as session:
-            end = time.monotonic() + seconds
-            while time.monotonic() < end:
-                session.time_calls(1)
+        end = time.monotonic() + seconds
+        while (left_s := end - time.monotonic()) > 0:
+            with self._backend.prepare(artifact, np.random.default_rng(0), self._target) as session:
+                keep_busy(session, self._backend.device(self._target), min(left_s, SOAK_SLICE_S))
 
     def _timed(
         self, session: Session, request: VisitRequest, load_ms: float, started_at: float
     ) -> Visit:
+        if self._cuda_index is not None and self._gpu is None:
+            # Once CUDA has started, torch tells which GPU it is.
+            self._gpu, _ = open_gpu(self._cuda_index)
         before = self._sentinels.look() if self._sentinels else None
         warm_ns = session.time_calls(request.warm_calls)
         call_ms = min(warm_ns) / 1e6
-        group = 1 if request.cache != "warm" else max(1, ceil(request.group_ms / max(call_ms, 1e-6)))
+        group_ms = max(request.group_ms, session.least_timing_ms())
+        group = 1 if request.cache != "warm" else max(1, ceil(group_ms / max(call_ms, 1e-6)))
         count = max(request.least_calls, round(request.visit_ms / (call_ms * group)))
         if request.cache != "warm":
             count = min(count, COLD_CALLS)
@@ -108,8 +118,8 @@ class Visitor:
         cpu, wall = time.thread_time_ns() - cpu, time.perf_counter_ns() - wall
         after_switches = _involuntary_switches(self._target.threads)
         after = self._sentinels.look() if self._sentinels else None
+        gpu = self._gpu.conditions() if self._gpu else GpuConditions(None, None, None, None)
         launches_ns = session.launch_calls(LAUNCHES)
-        gpu = self._gpu_conditions()
         on_host = self._on_host
         # With several threads the caller spins while another one waits for its core: its own CPU time
         # says nothing.
@@ -131,12 +141,6 @@ class Visitor:
             device_temperature_c=gpu.temperature_c,
         )
 
-    def _gpu_conditions(self) -> GpuConditions:
-        """Right after the timed calls. Opened late: once CUDA has started, torch tells which GPU."""
-        if self._cuda_index is not None and self._gpu is None:
-            self._gpu, _ = open_gpu(self._cuda_index)
-        return self._gpu.conditions() if self._gpu else GpuConditions(None, None, None, None)
-
     def _cold_calls(self, session: Session, cache: str, count: int) -> list[int]:
         if not self._on_host:
             return self._flushed_calls(session, cache, count)
@@ -155,6 +159,27 @@ class Visitor:
             session.flush(cache)
             calls_ns += session.time_calls(1)
         return calls_ns
+
+
+def keep_busy(session: Session, device: str, seconds: float) -> int:
+    """Run back to back for so long; how many calls it took.
+
+    Not by `time_calls` where `run` is as near: on a GPU each timing begins with a spin that lasts longer
+    than a short op. A device behind a network is handed many calls at once.
+    """
+    end_ns = time.perf_counter_ns() + round(seconds * 1e9)
+    calls = 0
+    if device == "host" or device.startswith("cuda:"):
+        while time.perf_counter_ns() < end_ns:
+            session.run()
+            calls += 1
+        return calls
+    call_ms = min(session.time_calls(3)) / 1e6
+    while time.perf_counter_ns() < end_ns:
+        group = max(1, round(min(BUSY_GROUP_MS, (end_ns - time.perf_counter_ns()) / 1e6) / call_ms))
+        session.time_calls(1, group)
+        calls += group
+    return calls
 
 
 def _involuntary_switches(threads: int) -> int:

@@ -87,14 +87,17 @@ class Worker:
 
 def failure(error: Exception) -> dict[str, Any]:
     """An exception as an answer. Its kind decides the row's state (`build`: it is not the row's fault,
-    the build stops; `unavailable`: so does a build that has not begun), its text is the reason."""
+    the build stops; `unavailable`: so does a build that has not begun; `lost`: the device, for this
+    process at least), its text is the reason."""
     text = " ".join(str(error).split()) or type(error).__name__
     if not isinstance(error, HwprofError):
         text = f"{type(error).__name__}: {text}"
     kind = "failed"
     if isinstance(error, (UnsupportedOp, OpError)):
         kind = "unsupported"
-    elif isinstance(error, (BuildError, DeviceLost)):
+    elif isinstance(error, DeviceLost):
+        kind = "lost"
+    elif isinstance(error, BuildError):
         kind = "build"
     elif isinstance(error, BackendUnavailable):
         kind = "unavailable"

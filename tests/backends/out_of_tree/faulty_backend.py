@@ -6,6 +6,7 @@ its entry point.
 
 import ctypes
 import os
+import tempfile
 import time
 from typing import ClassVar
 
@@ -16,6 +17,7 @@ from hwprof.backends.simulated import SimulatedBackend, SimulatedSession
 from hwprof.errors import BackendError, BackendUnavailable, DeviceLost
 
 HOARD = []
+POISON = []
 
 
 class FaultySession(SimulatedSession):
@@ -29,6 +31,11 @@ class FaultySession(SimulatedSession):
         if self.fault == "hoard-in-visit":
             HOARD.append(np.ones(400 << 20, dtype=np.uint8))
             time.sleep(3600)
+        if self.fault == "poison":
+            POISON.append(self)
+            raise BackendError("an illegal memory access was encountered")
+        if self.fault == "litter":
+            tempfile.mkdtemp(prefix="litter-")
         if self.fault == "lost":
             raise DeviceLost("the device answers no more")
         return super().time_calls(count, group)
@@ -60,6 +67,7 @@ class FaultyBackend(SimulatedBackend):
     targets = (
         "none", "segfault", "hang", "print", "raise", "nan", "denormal", "huge", "shape", "leave",
         "segfault-in-visit", "hang-in-visit", "hoard-in-visit", "fallback", "lost", "absent", "gpu",
+        "poison", "litter", "nameless-gpu",
     )  # fmt: skip
     dtypes = ("float32",)
 
@@ -93,7 +101,12 @@ class FaultyBackend(SimulatedBackend):
         made = super().compile(graph, target)
         return Artifact(made.data, {**made.metadata, "bad": bad})
 
+    def device(self, target: Target):
+        return "cuda:7" if target.name == "nameless-gpu" else super().device(target)
+
     def prepare(self, artifact, rng, target: Target):
+        if POISON:
+            raise DeviceLost("CUDA has ended in this process")
         exact = Target("exact", target.threads, target.dtype)
         session = super().prepare(artifact, rng, exact)
         session.__class__ = FaultySession

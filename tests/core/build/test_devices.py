@@ -1,5 +1,6 @@
 """Options, devices that are not there or go away, fallbacks, soaks: what becomes of a build."""
 
+import tempfile
 from dataclasses import replace
 from itertools import pairwise
 
@@ -7,8 +8,9 @@ import pytest
 
 from hwprof.build import build_lut, make_plan
 from hwprof.build.pipeline import work_folder
-from hwprof.errors import BackendUnavailable, BuildError
+from hwprof.errors import BackendError, BackendUnavailable, BuildError
 from hwprof.lut import load_lut
+from hwprof.measure.executor import Limits, LocalExecutor
 
 
 def rows_of(path):
@@ -44,6 +46,71 @@ def test_lost_device_stops_the_build_blames_no_row_and_can_be_resumed(on):
     with pytest.raises(BuildError, match="the device answers no more"):
         build_lut(on("lost"))
     assert b'"failure"' not in (folder / "journal").read_bytes()
+
+
+def test_op_that_poisons_its_process_fails_alone_and_the_build_goes_on(on):
+    report = build_lut(on("poison"))
+    rows = rows_of(on("poison").out)
+    failed = [row for row in rows if row["state"] == "failed"]
+    assert 0 < len(failed) < len(rows) == report.measured
+    assert all("illegal memory access" in row["reason"] for row in failed)
+    assert all(row["state"] == "converged" for row in rows if row not in failed)
+
+
+def test_what_workers_leave_in_the_temporary_folder_goes_with_them(on, tmp_path_factory, monkeypatch):
+    scratch = tmp_path_factory.mktemp("scratch")
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    report = build_lut(on("litter"))
+    assert report.states == {"converged": report.measured}
+    assert list(scratch.glob("**/litter-*")) == []
+    assert list(scratch.glob("hwprof-worker-*")) == []
+
+
+def test_gpu_without_a_name_is_not_measured_since_rows_of_two_would_mix(on):
+    with pytest.raises(BuildError, match=r"the GPU's name cannot be read.*pip install nvidia-ml-py"):
+        build_lut(on("nameless-gpu"))
+    assert list(on("nameless-gpu").out.parent.iterdir()) == []
+
+
+def soaking(outcomes, soaked):
+    """Local workers whose soaks end as told, one outcome each."""
+
+    class Soaking(LocalExecutor):
+        def soak(self, process, artifact, seconds):
+            soaked.append(artifact)
+            outcome = outcomes.pop(0)
+            if outcome is not None:
+                raise outcome
+
+    return lambda options, folder: Soaking(
+        options.backend, options.full_target(), folder / "worker.log", Limits()
+    )
+
+
+def test_op_that_fails_in_the_soak_gives_way_to_the_next_heaviest(options):
+    soaked = []
+    chosen = replace(options, sustain_s=1.0)
+    build_lut(chosen, executor=soaking([BackendError("too hot"), None, None], soaked))
+    rows = rows_of(options.out)
+    heaviest = max(rows, key=lambda row: row["flops"])
+    assert (heaviest["state"], heaviest["reason"]) == ("failed", "too hot")
+    assert heaviest["op_id"] in soaked[0]
+    assert heaviest["op_id"] not in soaked[1]
+    assert {row["state"] for row in rows if row is not heaviest} == {"converged"}
+
+
+def test_nothing_is_called_sustained_when_no_op_could_soak(options):
+    soaked = []
+    failures = [BackendError("too hot")] * 100
+    build_lut(replace(options, sustain_s=1.0), executor=soaking(failures, soaked))
+    assert {row["state"] for row in rows_of(options.out)} == {"failed"}
+
+
+def test_device_lost_in_the_soak_blames_no_row(options):
+    lost = soaking([BackendUnavailable("the tracker does not answer")], [])
+    with pytest.raises(BuildError, match="the tracker does not answer"):
+        build_lut(replace(options, sustain_s=1.0), executor=lost)
+    assert b'"failure"' not in (work_folder(options.out) / "journal").read_bytes()
 
 
 def test_launch_time_and_the_runtimes_own_memory_count_are_columns(on):

@@ -6,7 +6,7 @@ from hwprof import ops, stats
 from hwprof.build.record import RowRecord
 from hwprof.build.seal import table_row
 from hwprof.measure.judgement import RecordedVisit, sentinel_floors
-from hwprof.measure.messages import Job, Visit
+from hwprof.measure.messages import Checked, Compiled, Job, Visit
 from hwprof.measure.protocol import Protocol
 
 PROTOCOL = Protocol(processes=2, agreeing=2, rounds=8, least_rounds=4)
@@ -64,3 +64,16 @@ def test_failed_row_has_a_reason_and_no_number():
     made.failure = ("timeout", "no answer within 3 s")
     row = table_row(made, header(False), PROTOCOL, {}, "")
     assert (row["state"], row["reason"], row["latency_ms"]) == ("timeout", "no answer within 3 s", None)
+
+
+@pytest.mark.parametrize(
+    ("cache", "regime", "known"),
+    [("warm", "burst", True), ("evicted", "burst", False), ("warm", "sustained", False)],
+)
+def test_energy_of_warm_bursts_is_not_put_into_rows_of_another_state(cache, regime, known):
+    made = record()
+    made.compiled = Compiled("x", 1.0, checked=Checked(energy_mj=2.0))
+    told = header(False) | {"cache": cache, "regime": regime}
+    row = table_row(made, told, PROTOCOL, sentinel_floors(made.visits), "")
+    assert row["energy_mj"] == (2.0 if known else None)
+    assert row["energy_reason"] == (None if known else "read for warm calls in bursts only")

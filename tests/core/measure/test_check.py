@@ -1,14 +1,16 @@
 """The look at a compiled op before it is timed: numbers, memory, energy."""
 
+import numpy as np
 import pytest
 
 from hwprof import ops
 from hwprof.backends.backend import Target
 from hwprof.backends.onnxruntime import OnnxRuntimeBackend
-from hwprof.backends.simulated import SimulatedBackend
+from hwprof.backends.simulated import SimulatedBackend, SimulatedSession
 from hwprof.machine.energy import GpuMeter, open_energy_meter
 from hwprof.measure import check as check_module
 from hwprof.measure.check import check
+from hwprof.measure.visit import keep_busy
 
 CPU = Target("cpu")
 
@@ -58,6 +60,35 @@ def test_energy_of_a_call_is_the_stretchs_energy_over_its_calls(monkeypatch):
     stretch = [session for session in calls if session is calls[-1]]
     assert seen.energy_mj == pytest.approx(700.0 / (len(stretch) - 1))
     assert len(stretch) > 2
+
+
+def test_energy_is_not_that_of_the_spin_before_each_timing_on_a_gpu(monkeypatch):
+    """A timing on a GPU begins with a spin that may last longer than the op; calls do not."""
+    from hwprof.backends.onnxruntime_session import OnnxRuntimeSession
+
+    def timed(self, count, group=1):
+        raise AssertionError("a timing was made while energy was read")
+
+    monkeypatch.setattr(check_module, "open_energy_meter", lambda device: Counter(700.0))
+    monkeypatch.setattr(OnnxRuntimeSession, "time_calls", timed)
+    assert look(ops.conv((1, 8, 12, 12), 8, 3)).energy_mj is not None
+
+
+def test_device_behind_a_network_is_kept_busy_by_groups_of_calls():
+    groups = []
+
+    class Far(SimulatedSession):
+        def time_calls(self, count, group=1):
+            groups.append(group)
+            return [group * 1_000_000] * count
+
+    backend = SimulatedBackend()
+    artifact = backend.compile(ops.conv((1, 8, 12, 12), 8, 3).lower(), Target("exact"))
+    session = backend.prepare(artifact, np.random.default_rng(0), Target("exact"))
+    session.__class__ = Far
+    calls = keep_busy(session, "remote", 0.05)
+    assert max(groups) > 10
+    assert calls == sum(groups[1:])
 
 
 def test_counter_that_stands_still_gives_a_reason_and_no_energy(monkeypatch):
