@@ -31,10 +31,11 @@ from hwprof.lut.schema import (
     Column,
     few_valued,
 )
+from hwprof.lut.table import load_lut
 from hwprof.stats import INTERVAL_LEVEL
 
 ROWS_PER_GROUP = 1 << 17
-GIVEN = ("spaces", "environments", "composition", "licence")
+GIVEN = ("spaces", "environments", "composition", "validation", "licence")
 
 Rows: TypeAlias = pa.Table | Iterable[Mapping[str, Any]]
 
@@ -52,8 +53,8 @@ def write_lut(
         path: where the table goes; an existing hwprof table is replaced.
         rows: rows with exactly the columns of schema 1, in any order; sorted by key when written.
         metadata: `spaces` and `environments` (environment_id -> {identity, conditions}, for at least
-            the environments of the rows), and if there are any `composition` and `licence`. The
-            keys that hwprof computes may be there and are computed anew.
+            the environments of the rows), and if there are any `composition`, `validation` and
+            `licence`. The keys that hwprof computes may be there and are computed anew.
         visits: rows of the visits file; None leaves an existing visits file as it is, unused.
 
     Raises:
@@ -85,6 +86,17 @@ def write_lut(
             for partial, place in moves:
                 os.replace(partial, place)
             sync_folder(target.parent)
+
+
+def update_metadata(path: str | os.PathLike[str], **changes: Any) -> None:
+    """Write a table anew with other `composition`, `validation` or `licence`; rows and visits stay.
+
+    Raises:
+        LutError: as `write_lut`; or the table or its visits cannot be read.
+    """
+    lut = load_lut(path)
+    visits = lut.visits if lut.metadata["visits_hash"] is not None else None
+    write_lut(path, lut.table, metadata={**lut.metadata, **changes}, visits=visits)
 
 
 def check_destination(path: str | os.PathLike[str]) -> Path:

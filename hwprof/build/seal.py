@@ -210,7 +210,7 @@ def seal(
     if old is not None:
         metadata["environments"] = {**old.metadata["environments"], **metadata["environments"]}
         metadata["spaces"] = sorted({*old.metadata["spaces"], *metadata["spaces"]})
-        metadata |= {name: old.metadata[name] for name in ("composition", "licence")}
+        metadata |= {name: old.metadata[name] for name in ("composition", "validation", "licence")}
         kept_visits = _old_visits(out, old_rows.keys() - new_rows.keys())
     rows = [*{**old_rows, **new_rows}.values()]
     if rows:

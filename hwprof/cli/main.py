@@ -20,6 +20,7 @@ from hwprof.cli.lut import lut
 from hwprof.cli.make_interpreter import make_interpreter
 from hwprof.cli.offline import export_jobs, import_results
 from hwprof.cli.spaces import spaces
+from hwprof.cli.validation import calibrate, validate
 from hwprof.errors import HwprofError
 
 EXIT_ERROR = 2
@@ -41,7 +42,7 @@ def cli() -> None:
 
 
 for command in (build_lut, spaces, backends, check_backend, make_interpreter, doctor, lut,
-                export_jobs, import_results):  # fmt: skip
+                export_jobs, import_results, calibrate, validate):  # fmt: skip
     cli.add_command(command)
 
 

@@ -18,7 +18,8 @@ Point = tuple[int, ...]
 CALIBRATION, VALIDATION = 1, 2
 """Seed streams: networks that a composition is fitted on are never those that it is judged by."""
 
-_TRIES = 400
+_TRIES = 50
+_NUDGE, _NUDGES = 0.02, 25
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def draw(
     without: Set[str] = frozenset(),
 ) -> tuple[Drawn, ...]:
     """`count` different networks. The spread half is drawn at evenly spaced sums of rows, from the
-    fastest to the slowest network of the space, these two included.
+    fastest to the slowest network of the space; the stream of validation holds these two.
 
     Args:
         rows_ms: latency of each op of the space, to spread by.
@@ -73,10 +74,22 @@ def draw(
         if not take(_uniform(space, rng), spread=False):
             raise _too_few(space, count, len(drawn))
     shortest, longest = (float(sum(pick(c) for c in costs)) for pick in (np.min, np.max))
-    for target in np.linspace(shortest, longest, count // 2):
-        if not take(_near(costs, float(target), rng), spread=True):
+    for place in _places(count // 2, ends=stream == VALIDATION):
+        middle = 0.5 - place
+        # Where the network at this very place is taken, the next one towards the middle.
+        targets = (
+            shortest + (longest - shortest) * (place + n * _NUDGE * middle) for n in range(_NUDGES)
+        )
+        if not any(take(_near(costs, target, rng), spread=True) for target in targets):
             raise _too_few(space, count, len(drawn))
     return tuple(drawn.values())
+
+
+def _places(count: int, ends: bool) -> list[float]:
+    """Evenly spaced in 0..1, with or without the ends."""
+    if ends:
+        return np.linspace(0.0, 1.0, count).tolist()
+    return [(number + 0.5) / count for number in range(count)]
 
 
 def network_job(space: Space, point: Point) -> Job | None:
