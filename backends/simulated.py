@@ -27,7 +27,8 @@ from hwprof.backends.backend import (
     require_open,
 )
 from hwprof.errors import UnsupportedOp
-from hwprof.graph import Graph, cost
+from hwprof.graph import Graph
+from hwprof.graph.cost import node_cost
 from hwprof.graph.reference import run_reference
 from hwprof.graph.weights import random_inputs
 
@@ -56,9 +57,11 @@ NOISES = {
 
 
 def true_latency_ms(graph: Graph) -> float:
-    """The latency that the noise is added to: roofline of compute and memory plus a call overhead."""
-    total = cost(graph)
-    return max(total.flops / PEAK_FLOPS_PER_MS, total.bytes_moved / PEAK_BYTES_PER_MS) + CALL_OVERHEAD_MS
+    """The latency that the noise is added to: each node's roofline of compute and memory, and the
+    overhead of a call. A chain costs what its ops cost alone, less the overhead of all but one."""
+    costs = [node_cost(graph, node) for node in graph.nodes]
+    nodes_ms = sum(max(c.flops / PEAK_FLOPS_PER_MS, c.bytes_moved / PEAK_BYTES_PER_MS) for c in costs)
+    return nodes_ms + CALL_OVERHEAD_MS
 
 
 class SimulatedBackend(Backend):

@@ -83,8 +83,8 @@ def import_results(context: click.Context, source: Path, out: Path, device: str,
     else:
         states = ", ".join(f"{count} {state}" for state, count in sorted(report.states.items()))
         click.echo(f"{report.out}: {report.rows} rows from the device ({states or 'none new'})")
-        if report.unfinished:
-            click.echo(f"{report.unfinished} rows are not finished: run run.py again and import again")
+        if report.next_step:
+            click.echo(report.next_step)
     if report.failed:
         context.exit(1)
 

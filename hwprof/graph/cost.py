@@ -23,24 +23,24 @@ class Cost:
 
 
 def cost(graph: Graph) -> Cost:
-    """Sum over the nodes. An opaque ONNX block is counted by `block_cost`."""
-    size = DTYPE_BYTES[graph.dtype]
-    flops = parameters = moved = 0
-    for node in graph.nodes:
-        if node.primitive == "onnx":
-            inner_flops, inner_parameters, inner_bytes = block_cost(node.content)
-            flops += inner_flops
-            parameters += inner_parameters
-            moved += inner_bytes
-            continue
-        weights = node_parameters(graph, node)
-        flops += node_flops(graph, node)
-        parameters += weights
-        fused = node.primitive in ACTIVATIONS and node.inputs[0] not in graph.inputs
-        if not fused and node.primitive not in ("identity", "flatten"):
-            tensors = sum(prod(graph.shapes[t]) for t in (*node.inputs, *node.outputs))
-            moved += (tensors + weights) * size
-    return Cost(flops, parameters, moved)
+    """Sum over the nodes."""
+    costs = [node_cost(graph, node) for node in graph.nodes]
+    return Cost(
+        sum(c.flops for c in costs), sum(c.parameters for c in costs), sum(c.bytes_moved for c in costs)
+    )
+
+
+def node_cost(graph: Graph, node: Node) -> Cost:
+    """Of one node. An opaque ONNX block is counted by `block_cost`."""
+    if node.primitive == "onnx":
+        return Cost(*block_cost(node.content))
+    weights = node_parameters(graph, node)
+    moved = 0
+    fused = node.primitive in ACTIVATIONS and node.inputs[0] not in graph.inputs
+    if not fused and node.primitive not in ("identity", "flatten"):
+        tensors = sum(prod(graph.shapes[t]) for t in (*node.inputs, *node.outputs))
+        moved = (tensors + weights) * DTYPE_BYTES[graph.dtype]
+    return Cost(node_flops(graph, node), weights, moved)
 
 
 def node_parameters(graph: Graph, node: Node) -> int:
