@@ -91,7 +91,7 @@ class BuildOptions:
                 f"dtype {self.dtype!r} is not compiled by {self.backend}; "
                 f"choose of {', '.join(backend.dtypes)}"
             )
-        self._check_options(backend)
+        check_options(backend, self.options)
         caches = backend().cache_states(self.full_target())
         if self.cache not in caches:
             raise BuildError(
@@ -116,17 +116,22 @@ class BuildOptions:
             raise BuildError(f"seed must be 0 or more, got {self.seed}")
         check_out(self.out)
 
-    def _check_options(self, backend: type[Backend]) -> None:
-        for name, value in self.options.items():
-            if name not in backend.options:
-                known = ", ".join(backend.options) or "none"
-                raise BuildError(f"option {name!r} is unknown to {self.backend}; it has: {known}")
-            choices = backend.options[name].choices
-            if choices and value not in choices:
-                raise BuildError(
-                    f"option {name}={value!r} is unknown to {self.backend}; "
-                    f"choose of {', '.join(choices)}"
-                )
+
+def check_options(backend: type[Backend], options: Mapping[str, str]) -> None:
+    """Raise where a backend has no such option, or the option no such value.
+
+    Raises:
+        BuildError: names the option, its value and what is allowed.
+    """
+    for name, value in options.items():
+        if name not in backend.options:
+            known = ", ".join(backend.options) or "none"
+            raise BuildError(f"option {name!r} is unknown to {backend.name}; it has: {known}")
+        choices = backend.options[name].choices
+        if choices and value not in choices:
+            raise BuildError(
+                f"option {name}={value!r} is unknown to {backend.name}; choose of {', '.join(choices)}"
+            )
 
 
 def check_out(out: Path) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -17,8 +18,12 @@ from hwprof.errors import BuildError
 OLDEST = (3, 11)
 ANSWER_LIMIT_S = 30.0
 PACKAGES = ("hwprof", "hwprof.backends", "hwprof.lut", "hwprof.search")
+# The empty entry is the current folder, whose modules are not the interpreter's. `-P` leaves it out too,
+# from Python 3.11 on; an older one would not get to say how old it is.
 QUESTION = (
-    "import json, sys\n"
+    "import sys\n"
+    "sys.path[:] = [folder for folder in sys.path if folder]\n"
+    "import json\n"
     "try:\n    import numpy\n    version = numpy.__version__\n"
     "except ImportError:\n    version = ''\n"
     "print(json.dumps({'python': list(sys.version_info[:3]), 'numpy': version}))"
@@ -36,7 +41,8 @@ def check_interpreter(python: Path) -> None:
         raise BuildError(f"--python {python} is no file; {hint}")
     try:
         done = subprocess.run(
-            [str(python), "-P", "-c", QUESTION],
+            [str(python), "-c", QUESTION],
+            env={**os.environ, "PYTHONPATH": ""},  # a worker gets hwprof's bundle there instead
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,

@@ -12,6 +12,9 @@ from pathlib import Path
 from hwprof.errors import BuildError
 from hwprof.graph.blocks import hwprof_home
 
+# Lies in every folder that was made here. Only such a folder is ever cleared.
+MARKER = ".made-by-hwprof"
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -44,14 +47,16 @@ RECIPES = {
 def make_interpreter(name: str, into: Path | None = None, base: Path | None = None) -> Path:
     """Make the interpreter of that recipe, and return the path to pass as `--python`.
 
-    One that is there already and works is left as it is.
+    One that is there already and works is left as it is; one that was made here before and does not
+    work is made anew.
 
     Args:
         into: its folder; default: `interpreters/NAME` in hwprof's home folder.
         base: the Python to make it from; default: this one or `pythonX.Y` of the search path.
 
     Raises:
-        BuildError: an unknown name, no fitting Python, a folder of something else, or pip failed.
+        BuildError: an unknown name, no fitting Python, a folder that was not made here, a path that is
+            no folder or cannot be written, or pip failed.
     """
     if name not in RECIPES:
         raise BuildError(f"interpreter {name!r} is unknown; choose of {', '.join(RECIPES)}")
@@ -60,10 +65,9 @@ def make_interpreter(name: str, into: Path | None = None, base: Path | None = No
     python = folder / "bin" / "python"
     if _works(python, recipe):
         return python
-    if folder.exists() and any(folder.iterdir()) and not (folder / "pyvenv.cfg").exists():
-        raise BuildError(f"{folder} holds something else; pass --into with a new folder")
     source = base or _find_base(recipe)
-    _run([str(source), "-m", "venv", "--clear", str(folder)], f"{source} made no environment")
+    _empty(folder)
+    _run([str(source), "-m", "venv", str(folder)], f"{source} made no environment")
     install = [str(python), "-m", "pip", "install", "--quiet", *recipe.packages]
     _run(install, f"pip could not install {' '.join(recipe.packages)}")
     if not _works(python, recipe):
@@ -72,10 +76,26 @@ def make_interpreter(name: str, into: Path | None = None, base: Path | None = No
 
 
 def _works(python: Path, recipe: Recipe) -> bool:
-    if not python.is_file():
-        return False
     command = [str(python), "-P", "-c", f"import numpy, {recipe.module}"]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:  # no such file, or none that can be run
+        return False
+
+
+def _empty(folder: Path) -> None:
+    """Make the folder, or clear it where an interpreter was made in it before. The marker comes first:
+    one whose making was killed is known by it."""
+    hint = "pass --into with a new folder"
+    try:
+        if (folder / MARKER).is_file():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise BuildError(f"{folder} holds something that hwprof did not make; {hint}")
+        (folder / MARKER).write_text("hwprof make-interpreter made this folder and may clear it.\n")
+    except OSError as error:
+        raise BuildError(f"{folder} cannot be made a folder: {error.strerror}; {hint}") from None
 
 
 def _find_base(recipe: Recipe) -> Path:

@@ -24,7 +24,7 @@ README = """\
    minutes on a server's core and longer on a small one. It can be stopped or killed at any moment, and
    the same command goes on:
 
-     python3 -m pip install {distribution}
+     python3 -m pip install {packages}
      python3 run.py
 
    Keep the device on its charger, cool, and with the screen on; close other apps.
@@ -64,5 +64,5 @@ def readme(plan: OfflinePlan, folder: str, minutes: float) -> str:
         runtime=plan.runtime,
         folder=folder,
         minutes=max(1.0, minutes),
-        distribution=RUNTIMES[plan.runtime][1][0],
+        packages=RUNTIMES[plan.runtime][2],
     )

@@ -114,7 +114,7 @@ def _plan(
         # The device makes every round of one pass: whether visits agree is judged at the import.
         protocol=replace(protocol(options.effort), second_pass=False),
         op_timeout_s=OP_TIMEOUT_S,
-        probe=PROBE_MODEL if environment.get("xnnpack") else "",
+        probe=PROBE_MODEL if options.backend == "tflite" else "",
         facts=FACT_FILES,
         sentinels={
             "dense_side": sentinel.DENSE_SIDE,

@@ -71,7 +71,8 @@ class OfflinePlan:
         options: the backend's options as they were given.
         environment: the backend's part of the environment's identity; the device fills in
             `runtime_version`.
-        probe: a model of one node, zlib and base64, that the delegate must take; empty: no delegate.
+        probe: a model of one node, zlib and base64, that the runtime must run, on the delegate where the
+            plan wants one; empty: the runtime needs no such test.
         facts: glob patterns of the files that describe the device.
         sentinels: sizes and repeats of the two sentinels.
     """

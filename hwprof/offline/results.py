@@ -24,7 +24,7 @@ from hwprof.offline.plan import PLAN, OfflinePlan, PlannedOp
 from hwprof.offline.runner.lines import Refused, read_lines
 
 RESULTS = "results.jsonl"
-NOT_READ = "not read on the device"
+UNCHECKED = "where its nodes ran is not known: its model was not checked in this environment"
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,22 @@ class ImportReport:
     def failed(self) -> int:
         return sum(self.states.get(state, 0) for state in ("failed", "timeout"))
 
+    @property
+    def next_step(self) -> str:
+        """How the unfinished rows become finished ones; empty where there are none."""
+        if not self.unfinished:
+            return ""
+        if len(self.environments) == 1:
+            return f"{self.unfinished} rows are not finished: run run.py again and import again"
+        # run.py counts the visits of all environments together, so none of them is ever completed.
+        return (
+            f"{self.unfinished} rows are not finished, and these results cannot be: they hold visits of "
+            f"{len(self.environments)} environments. On the device that you want, measure anew with "
+            "python3 run.py --results again.jsonl, copy that file beside plan.json and import it too"
+        )
+
     def summary(self) -> dict[str, Any]:
-        return {**self.__dict__, "out": str(self.out)}
+        return {**self.__dict__, "out": str(self.out), "next_step": self.next_step}
 
 
 @dataclass
@@ -153,7 +167,9 @@ def _row(planned: PlannedOp) -> RowRecord:
         planned.compile_ms or 0.0,
         str(planned.metadata.get("tuning") or ""),
         Checked(
-            peak_memory_source="not measured on the device", energy_reason="no sensor is read there"
+            fallback=UNCHECKED,
+            peak_memory_source="not measured on the device",
+            energy_reason="no sensor is read there",
         ),
     )
     return RowRecord(Job((planned.op,)), compiled)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 import platform
+import re
 import shutil
 import struct
 import subprocess
@@ -17,11 +19,28 @@ ANDROID_PROPERTIES = (
     "ro.product.manufacturer", "ro.product.model", "ro.soc.manufacturer", "ro.soc.model",
     "ro.board.platform", "ro.build.version.release", "ro.build.fingerprint",
 )  # fmt: skip
+# What makes two starts one environment to the import (hwprof.machine): fields that are told, files, and
+# lines of /proc/cpuinfo. What moves by itself (clock, load, temperature, microcode) is not among them.
+FIXED_FIELDS = (
+    "system", "machine", "bits", "processor", "cpu_count", "runtime_version", "affinity", "properties",
+)  # fmt: skip
+FIXED_FILES = (
+    "proc/device-tree/*", "sys/hypervisor/type", "sys/class/dmi/id/*", "sys/devices/cpu_*/cpus",
+    f"{CPU_FOLDER}/online", f"{CPU_FOLDER}/cpu*/topology/*", f"{CPU_FOLDER}/cpu*/cache/*",
+    f"{CPU_FOLDER}/cpu*/scaling_governor", f"{CPU_FOLDER}/cpu*/scaling_driver",
+)  # fmt: skip
+FIXED_LINES = (
+    "model name", "Model", "Hardware", "cpu", "uarch", "vendor_id", "CPU implementer", "cpu family",
+    "CPU architecture", "model", "stepping", "CPU part", "flags", "Features", "isa",
+)  # fmt: skip
+GROUP_CORES = ("cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus")
 
 
-def describe_device(patterns: list[str], runtime_version: str, cores: list[int]) -> dict[str, Any]:
+def describe_device(
+    patterns: list[str], runtime_version: str, pinned: list[int] | None
+) -> dict[str, Any]:
     """System, processor, versions, cores, Android properties and the small files of /proc and /sys that
-    the patterns name."""
+    the patterns name. `pinned`: the cores that measure; None where the system chooses them."""
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "system": platform.system(),
@@ -34,7 +53,7 @@ def describe_device(patterns: list[str], runtime_version: str, cores: list[int])
         "python": platform.python_version(),
         "runtime_version": runtime_version,
         "affinity": usable_cores(),
-        "measuring_cores": cores,
+        "measuring_cores": pinned,
         "properties": android_properties(),
         "files": read_files("/", patterns),
     }
@@ -42,14 +61,40 @@ def describe_device(patterns: list[str], runtime_version: str, cores: list[int])
 
 def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     """Empty, or how this device differs from the one that the results were begun on."""
-    for name in ("system", "machine", "bits", "runtime_version", "affinity", "properties"):
+    for name in FIXED_FIELDS:
         if before[name] != now[name]:
             return f"{name} was {before[name]}, is {now[name]}"
-    then, here = (
-        sorted({text for path, text in seen["files"].items() if path.endswith("scaling_governor")})
-        for seen in (before, now)
-    )
-    return f"frequency governor was {then}, is {here}" if then != here else ""
+    then, here = fixed_facts(before["files"]), fixed_facts(now["files"])
+    for name in sorted({*then, *here}):
+        gone, come = then.get(name, set()), here.get(name, set())
+        if gone != come:
+            lost, new = (", ".join(sorted(words)) or "none" for words in (gone - come, come - gone))
+            return f"{name} was {lost}, is {new}"
+    return ""
+
+
+def fixed_facts(files: dict[str, str]) -> dict[str, set[str]]:
+    """What the files tell that stays while a device stays as it is, as sets of values: cores of a kind
+    tell the same, and another login is another path of control groups, but of the same limits."""
+    facts: dict[str, set[str]] = {}
+    for path, text in files.items():
+        folder, _, name = path.rpartition("/")
+        if any(fnmatch.fnmatchcase(path, pattern) for pattern in FIXED_FILES):
+            told = facts.setdefault(re.sub(r"/cpu\d+/", "/cpu*/", path), set())
+            told.add(text.replace("\0", " ").strip())
+        elif name == "cpu.max" or name == "cpu.cfs_quota_us":
+            period = files.get(f"{folder}/cpu.cfs_period_us", "")
+            quota = f"{text} {period}".split()
+            if quota and quota[0].isdigit():  # "max" and -1 are no limit
+                facts.setdefault("CPU quota and period in us", set()).add(" ".join(quota))
+        elif name in GROUP_CORES and text.strip():
+            facts.setdefault("cores of the control group", set()).add(text.strip())
+    for line in files.get("proc/cpuinfo", "").splitlines():
+        name, _, value = (part.strip() for part in line.partition(":"))
+        if name in FIXED_LINES:
+            words = value.split() if name in ("flags", "Features", "isa") else [value]
+            facts.setdefault(f"cpuinfo {name}", set()).update(words)
+    return facts
 
 
 def read_files(root: str, patterns: list[str]) -> dict[str, str]:

@@ -116,6 +116,7 @@ class Run:
         self._ids = [op["id"] for op in plan["ops"] if "model" in op]
         self._limit_s = plan["op_timeout_s"]
         self._cores = measuring_cores(usable_cores(), plan["threads"])
+        self._pinned: list[int] | None = None
         # By slot: the worker and its number, which no worker of an earlier start has.
         self._workers: dict[int, tuple[WorkerProcess, int]] = {}
         self._next_process = results.next_process
@@ -146,9 +147,10 @@ class Run:
     def _begin(self) -> WorkerProcess:
         """The first worker, and the line that says which device this is."""
         checker = WorkerProcess(self._plan_path, self._cores, self._log)
-        if not checker.ready["pinned"]:
+        self._pinned = checker.ready["pinned"]
+        if self._pinned is None:
             say("cannot pin to cores here: the system may move the measurement to slower ones")
-        device = describe_device(self._plan["facts"], checker.ready["version"], self._cores)
+        device = describe_device(self._plan["facts"], checker.ready["version"], self._pinned)
         changed = difference(self._results.device or device, device)
         if changed:
             checker.end()
@@ -159,12 +161,24 @@ class Run:
         self._results.append({"type": "start", "at": time.time(), "device": device})
         return checker
 
+    def _worker(self) -> WorkerProcess:
+        """Another worker. Raises Refused where it runs on other cores than this start has told."""
+        worker = WorkerProcess(self._plan_path, self._cores, self._log)
+        pinned = worker.ready["pinned"]
+        if pinned != self._pinned:
+            worker.end()
+            raise Refused(
+                f"a worker process is pinned to the cores {pinned}, the first one was to "
+                f"{self._pinned}: the system moved this app; bring it to the front and run it again"
+            )
+        return worker
+
     def _check(self, checker: WorkerProcess, op_id: str) -> WorkerProcess:
         """Run a model once and look at its numbers. Returns the worker for the next one."""
         self._progress(f"checking {op_id}")
         while op_id not in self._results.failed:
             if not checker.alive:
-                checker = WorkerProcess(self._plan_path, self._cores, self._log)
+                checker = self._worker()
             answer = self._ask(checker, {"do": "check", "id": op_id, "seed": [0]})
             if answer is not None:
                 self._results.append({"type": "check", "id": op_id, **answer})
@@ -176,8 +190,7 @@ class Run:
             return
         while op_id not in self._results.failed:
             if slot not in self._workers or not self._workers[slot][0].alive:
-                worker = WorkerProcess(self._plan_path, self._cores, self._log)
-                self._workers[slot] = worker, self._next_process
+                self._workers[slot] = self._worker(), self._next_process
                 self._next_process += 1
             worker, process = self._workers[slot]
             seed = [self._plan["seed"], process, number, int(op_id[:8], 16)]

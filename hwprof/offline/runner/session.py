@@ -22,12 +22,18 @@ LEVELS = {
     "disabled": "ORT_DISABLE_ALL",
 }
 XNNPACK, KERNELS = "XNNPACK", "TFLite kernels"
-# Module and distributions by the plan's runtime; pip installs the first distribution.
+# Module, distributions and what pip installs by the plan's runtime. tflite-runtime is built against
+# numpy 1 and does not tell pip so.
 RUNTIMES = {
-    "onnxruntime": ("onnxruntime", ("onnxruntime", "onnxruntime-gpu")),
-    "litert": ("ai_edge_litert.interpreter", ("ai-edge-litert", "ai-edge-litert-nightly")),
-    "tflite-runtime": ("tflite_runtime.interpreter", ("tflite-runtime", "tflite-runtime-nightly")),
-}
+    "onnxruntime": ("onnxruntime", ("onnxruntime", "onnxruntime-gpu"), "onnxruntime"),
+    "litert": (
+        "ai_edge_litert.interpreter", ("ai-edge-litert", "ai-edge-litert-nightly"), "ai-edge-litert",
+    ),
+    "tflite-runtime": (
+        "tflite_runtime.interpreter", ("tflite-runtime", "tflite-runtime-nightly"),
+        "'numpy<2' tflite-runtime",
+    ),
+}  # fmt: skip
 
 
 def load_runtime(name: str) -> tuple[Any, str]:
@@ -36,7 +42,7 @@ def load_runtime(name: str) -> tuple[Any, str]:
     Raises:
         Refused: it, or numpy, is missing or broken; the message says what installs it.
     """
-    module, distributions = RUNTIMES[name]
+    module, distributions, _ = RUNTIMES[name]
     try:
         importlib.import_module("numpy")
         runtime = importlib.import_module(module)
@@ -44,7 +50,7 @@ def load_runtime(name: str) -> tuple[Any, str]:
         told = " ".join(str(error).split())
         raise Refused(
             f"{name} does not import in {sys.executable} ({told}), and the plan was exported for it; "
-            f"run: {sys.executable} -m pip install {distributions[0]}"
+            f"run: {install_command(name)}"
         ) from None
     for distribution in distributions:
         try:
@@ -54,24 +60,35 @@ def load_runtime(name: str) -> tuple[Any, str]:
     return runtime, str(getattr(runtime, "__version__", "unknown"))
 
 
-def require_delegate(runtime: Any, plan: dict[str, Any]) -> None:
-    """Numbers without the delegate that the plan names must not pass for numbers with it.
+def install_command(runtime: str) -> str:
+    return f"{sys.executable} -m pip install {RUNTIMES[runtime][2]}"
+
+
+def require_working(runtime: Any, plan: dict[str, Any]) -> None:
+    """Run a model of one node, where the plan has one. Numbers without the delegate that the plan names
+    must not pass for numbers with it.
 
     Raises:
-        Refused: this build of the runtime has no XNNPACK, or does not work at all.
+        Refused: the runtime does not work at all (tflite-runtime imports beside a numpy that it cannot
+            work with), or this build of it has no XNNPACK.
     """
     if not plan["probe"]:
         return
+    import numpy as np
+
     model = zlib.decompress(base64.b64decode(plan["probe"]))
+    wanted = plan["environment"]["xnnpack"]
     try:
-        interpreter = runtime.Interpreter(model_content=model, num_threads=1)
-        interpreter.allocate_tensors()
+        interpreter = tflite_interpreter(runtime, model, 1, wanted)
         interpreter.invoke()
         taken, _ = nodes_taken(interpreter._get_ops_details())
     except Exception as error:  # noqa: BLE001 - a broken runtime raises what it likes
         told = " ".join(str(error).split())
-        raise Refused(f"{plan['runtime']} does not run a model of one node here: {told}") from None
-    if not taken:
+        raise Refused(
+            f"{plan['runtime']} does not run a model of one node with numpy {np.__version__}: {told}; "
+            f"run: {install_command(plan['runtime'])}"
+        ) from None
+    if wanted and not taken:
         raise Refused(
             f"this build of {plan['runtime']} has no XNNPACK; take another build, or export again with "
             "--option xnnpack=off"
@@ -127,17 +144,11 @@ class TfliteSession:
     ) -> None:
         import numpy as np
 
-        kinds = runtime.OpResolverType
         self._xnnpack = plan["environment"]["xnnpack"]
         blocks = [np.empty(int(1024 * 2**power), dtype=np.uint8) for power in rng.uniform(0, 10, 8)]
-        self._interpreter = runtime.Interpreter(
-            model_content=bytes(bytearray(model)),
-            num_threads=plan["threads"],
-            experimental_op_resolver_type=(
-                kinds.BUILTIN if self._xnnpack else kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-            ),
+        self._interpreter = tflite_interpreter(
+            runtime, bytes(bytearray(model)), plan["threads"], self._xnnpack
         )
-        self._interpreter.allocate_tensors()
         del blocks
         for details in self._interpreter.get_input_details():
             scale, zero = details["quantization"]
@@ -165,6 +176,19 @@ class TfliteSession:
             counts,
             f"{len(left)} of {whole} nodes ran on TFLite's own kernels, not on XNNPACK: {told}",
         )
+
+
+def tflite_interpreter(runtime: Any, model: bytes, threads: int, xnnpack: bool) -> Any:
+    kinds = runtime.OpResolverType
+    interpreter = runtime.Interpreter(
+        model_content=model,
+        num_threads=threads,
+        experimental_op_resolver_type=(
+            kinds.BUILTIN if xnnpack else kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        ),
+    )
+    interpreter.allocate_tensors()
+    return interpreter
 
 
 def nodes_taken(nodes: list[dict[str, Any]]) -> tuple[list[str], list[str]]:

@@ -19,7 +19,7 @@ from hwprof.offline.runner.session import (
     TfliteSession,
     check_outputs,
     load_runtime,
-    require_delegate,
+    require_working,
 )
 
 
@@ -28,7 +28,7 @@ class Worker:
 
     def __init__(self, plan: dict[str, Any], folder: str) -> None:
         self._runtime, self.version = load_runtime(plan["runtime"])
-        require_delegate(self._runtime, plan)
+        require_working(self._runtime, plan)
         self._plan, self._folder = plan, folder
         self._ops = {op["id"]: op for op in plan["ops"]}
         self._sentinels = Sentinels(plan["sentinels"])
@@ -141,12 +141,40 @@ def resident_bytes() -> int | None:
     return int(words[1]) * os.sysconf("SC_PAGE_SIZE") if len(words) > 1 else None
 
 
+def pin(cores: list[int]) -> list[int] | None:
+    """Keep this process on the cores. None: the system has no such thing, or keeps an app off them."""
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    try:
+        os.sched_setaffinity(0, cores)
+    except OSError:
+        return None
+    return sorted(os.sched_getaffinity(0))
+
+
+def end_with_parent() -> None:
+    """Ask Linux to kill this process when run.py dies: one that hangs in a model would go on spinning on
+    the measuring core beside the next run. Elsewhere, and in a Python without ctypes, it stays."""
+    if sys.platform not in ("linux", "android"):
+        return
+    set_parent_death_signal, parent = 1, os.getppid()
+    try:
+        import ctypes
+
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    except (ImportError, OSError, AttributeError) as error:
+        sys.stderr.write(f"a worker that hangs may outlive a killed run.py: {error}\n")
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
 def serve(plan_path: str, cores: list[int]) -> None:
     """Answer requests, one JSON line each, until standard input ends.
 
     Answers go out through a private copy of standard output, and descriptor 1 is turned to standard
     error: a runtime that prints cannot garble them.
     """
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it ends this process
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
@@ -154,13 +182,7 @@ def serve(plan_path: str, cores: list[int]) -> None:
     def send(message: dict[str, Any]) -> None:
         answers.write(json.dumps(message).encode() + b"\n")
 
-    pinned = False
-    if hasattr(os, "sched_setaffinity"):
-        try:
-            os.sched_setaffinity(0, cores)
-            pinned = True
-        except OSError:  # said by the parent: the system may keep an app off some cores
-            pinned = False
+    pinned = pin(cores)
     with open(plan_path, encoding="utf-8") as file:
         plan = json.load(file)
     try:

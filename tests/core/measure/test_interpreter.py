@@ -83,7 +83,7 @@ def test_runtime_missing_in_the_other_interpreter_stops_the_build_before_it_star
     [
         (lambda folder: folder / "nowhere", "is no file"),
         (lambda folder: Path("/bin/ls"), "does not answer as a Python does"),
-        (lambda folder: script(folder, '{"python": [3, 8, 1], "numpy": "1.2"}'), "is Python 3.8.1"),
+        (lambda folder: script(folder, '{"python": [3, 9, 18], "numpy": "1.2"}'), "is Python 3.9.18"),
         (lambda folder: script(folder, '{"python": [3, 12, 1], "numpy": ""}'), "has no numpy"),
         (lambda folder: script(folder, "[]"), "does not answer as a Python does"),
     ],
@@ -96,10 +96,27 @@ def test_path_that_is_no_fitting_python_is_refused_in_one_line(make, says, tmp_p
 
 
 def script(folder, answer):
+    """A Python before 3.11, which has no option -P, that answers so."""
     path = folder / "python"
-    path.write_text(f"#!/bin/sh\necho '{answer}'\n")
+    path.write_text(
+        '#!/bin/sh\nfor word in "$@"; do\n'
+        '  [ "$word" = -P ] && { echo "Unknown option: -P" >&2; exit 2; }\n'
+        f"done\necho '{answer}'\n"
+    )
     path.chmod(0o755)
     return path
+
+
+def test_modules_of_the_current_folder_and_of_pythonpath_are_not_the_interpreters(
+    other_python, tmp_path, monkeypatch
+):
+    for folder in ("here", "path"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "here" / "json.py").write_text("raise SystemExit('shadowed')")
+    (tmp_path / "path" / "numpy.py").write_text("raise ImportError('of another Python')")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
+    check_interpreter(other_python)
 
 
 def test_conformance_suite_says_what_is_missing_there(other_python):

@@ -17,7 +17,7 @@ from hwprof.offline.plan import OfflinePlan
 from hwprof.offline.runner.lines import read_lines, sealed_line
 
 OPS = 3
-# Loaded by every Python of the device at its start. `crashes` and `missing` make it a worse device.
+# Loaded by every Python of the device at its start. What the environment sets makes it a worse device.
 SITE = """\
 import importlib.abc, os, signal, sys
 
@@ -37,6 +37,38 @@ if os.environ.get("DEVICE_CRASHES_ON") and "--worker" in sys.orig_argv:
         return make(model, *args, **options)
 
     onnxruntime.InferenceSession = crash_on_one_model
+if os.environ.get("DEVICE_HANGS_AND_TELLS") and "--worker" in sys.orig_argv:
+    import onnxruntime
+
+    def hang(*_, **__):
+        pipe = os.open(os.environ["DEVICE_HANGS_AND_TELLS"], os.O_WRONLY)
+        os.write(pipe, b"%d\\n" % os.getpid())
+        while True:
+            signal.pause()
+
+    onnxruntime.InferenceSession = hang
+if os.environ.get("DEVICE_PINS_ONCE_BESIDE"):
+    set_affinity = os.sched_setaffinity
+
+    def pin_once(process, cores):
+        try:
+            os.close(os.open(os.environ["DEVICE_PINS_ONCE_BESIDE"], os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            raise OSError("Invalid argument") from None
+        set_affinity(process, cores)
+
+    os.sched_setaffinity = pin_once
+if os.environ.get("DEVICE_TFLITE") and "--worker" in sys.orig_argv:
+    from ai_edge_litert import interpreter as tflite
+    make_interpreter = tflite.Interpreter
+
+    def worse(**chosen):
+        if os.environ["DEVICE_TFLITE"] == "fails":  # as tflite-runtime does with numpy 2
+            raise SystemError("CreateWrapperFromBuffer returned a result with an exception set")
+        without = tflite.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        return make_interpreter(**{**chosen, "experimental_op_resolver_type": without})
+
+    tflite.Interpreter = worse
 """
 
 

@@ -129,5 +129,70 @@ def test_device_is_the_same_unless_something_that_counts_changed(phone):
     before = told(phone)
     assert facts.difference(before, told(phone, time="later", measuring_cores=[3])) == ""
     assert "affinity" in facts.difference(before, told(phone, affinity=[0, 1]))
-    slow = {**before["files"], f"{CPU}/cpu0/cpufreq/scaling_governor": "powersave\n"}
-    assert "governor" in facts.difference(before, {**before, "files": slow})
+
+
+def changed(device, files):
+    return {**device, "files": {**device["files"], **files}}
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("proc/device-tree/model", "Raspberry Pi 5 Model B Rev 1.0\0"),
+        ("proc/cpuinfo", CPUINFO.replace("0xd44", "0xd4b")),
+        ("proc/cpuinfo", CPUINFO.replace(" i8mm", "")),
+        ("proc/cpuinfo", CPUINFO.replace("0x41", "0x51")),
+        ("sys/fs/cgroup/cpu/top-app/cpu.cfs_quota_us", "200000\n"),
+        ("sys/fs/cgroup/cpu/top-app/cpu.cfs_quota_us", "-1\n"),
+        ("sys/fs/cgroup/cpu.max", "50000 100000\n"),
+        ("sys/fs/cgroup/cpuset.cpus.effective", "0-3\n"),
+        ("sys/class/dmi/id/sys_vendor", "QEMU\n"),
+        (f"{CPU}/online", "0-6\n"),
+        (f"{CPU}/cpu0/cpufreq/scaling_governor", "performance\n"),
+        (f"{CPU}/cpu0/cache/index2/size", "256K\n"),
+        (f"{CPU}/cpu0/topology/core_cpus_list", "1\n"),
+    ],
+)
+def test_start_that_the_import_would_put_under_another_environment_is_another_device(
+    plan, phone, path, text
+):
+    """A results.jsonl begun on a Pi 4 and gone on with on a Pi 5 could never be finished."""
+    board = {"proc/device-tree/model": "Raspberry Pi 4 Model B Rev 1.4\0"}
+    for name, told_text in (("type", "Unified"), ("level", "2"), ("size", "512K")):
+        board[f"{CPU}/cpu0/cache/index2/{name}"] = told_text
+    for core in range(8):
+        board[f"{CPU}/cpu{core}/topology/core_cpus_list"] = f"{core}"
+    before = changed(told(phone, properties={}), board)
+    after = changed(before, {path: text})
+    first, second = (device_environment(plan, device, "") for device in (before, after))
+    assert first.environment_id != second.environment_id
+    assert facts.difference(before, after)
+
+
+def test_what_moves_by_itself_does_not_end_a_measurement(plan, phone):
+    before = told(phone)
+    after = changed(before, {
+        "proc/cpuinfo": CPUINFO.replace("processor", "BogoMIPS\t: 38.40\nprocessor", 1),
+        "proc/meminfo": "MemTotal: 7999999 kB\n",
+        "proc/loadavg": "7.00 6.00 5.00 1/2 3\n",
+        "sys/class/thermal/thermal_zone3/temp": "68000\n",
+        f"{CPU}/cpu7/cpufreq/scaling_cur_freq": "300000\n",
+    })  # fmt: skip
+    assert facts.difference(before, after) == ""
+    first, second = (device_environment(plan, device, "") for device in (before, after))
+    assert first.environment_id == second.environment_id
+
+
+def test_another_login_with_the_same_limits_is_the_same_device(phone):
+    before = told(phone)
+    files = {
+        path.replace("top-app", "session-4/top-app"): text.replace("/top-app", "/session-4/top-app")
+        for path, text in before["files"].items()
+    }
+    assert facts.difference(before, {**before, "files": files}) == ""
+
+
+def test_message_names_what_differs_and_not_what_is_the_same(phone):
+    before = told(phone)
+    after = changed(before, {"proc/cpuinfo": CPUINFO.replace("0xd44", "0xd4b")})
+    assert facts.difference(before, after) == "cpuinfo CPU part was 0xd44, is 0xd4b"

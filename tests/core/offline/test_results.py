@@ -213,6 +213,49 @@ def test_device_whose_processor_changed_between_two_starts_gets_two_environments
     assert {row["reason"].partition(";")[0] for row in rows(out)} == {"interrupted"}
 
 
+def moved_to_another_board(device):
+    """The first half of the results tells of a Pi 4, after which this machine went on."""
+    records = device.records()
+    start = next(r for r in records if r["type"] == "start")
+    middle = next(r for r in records if r["type"] == "visit" and r["round"] == 3)
+    board = {"files": {**start["device"]["files"], "proc/device-tree/model": "Raspberry Pi 4\0"}}
+
+    def change(record):
+        if record == start:
+            record["device"] = {**start["device"], **board}
+        if record == middle:
+            record.clear()
+            record.update(start)
+
+    device.rewrite(change)
+
+
+def test_rows_whose_models_were_checked_on_another_board_say_that_placement_is_not_known(done, out):
+    moved_to_another_board(done)
+    import_results(done.jobs, out)
+    environments = load_lut(out).metadata["environments"]
+    for row in rows(out):
+        board = environments[row["environment_id"]]["identity"]["device"]
+        unknown = "where its nodes ran is not known" in row["reason"]
+        assert unknown == (board != "Raspberry Pi 4")
+        assert (json.loads(row["placement"]) == {}) == unknown
+
+
+def test_results_of_two_boards_name_a_way_to_finished_rows_that_works(done, out, hwprof_command):
+    """run.py said done and import-results said to run it again, forever."""
+    moved_to_another_board(done)
+    told = hwprof_command("import-results", done.jobs, "--out", out).stdout
+    assert "visits of 2 environments" in told
+    assert "python3 run.py --results again.jsonl" in told
+    assert done.run("--results", str(done.jobs / "again.jsonl"))[0] == 0
+    report = import_results(done.jobs / "again.jsonl", out)
+    assert (report.unfinished, report.next_step) == (0, "")
+    (here,) = report.environments
+    finished = [row for row in rows(out) if row["environment_id"] == here]
+    assert [row["visits"] for row in finished] == [18] * 3
+    assert not any(row["reason"].startswith("interrupted") for row in finished)
+
+
 def test_op_that_did_not_compile_is_a_row(done, out):
     path = done.jobs / "plan.json"
     plan = json.loads(path.read_text())

@@ -1,14 +1,19 @@
 """run.py on a device without hwprof: it measures, survives, and says in one line what is wrong."""
 
+import contextlib
 import hashlib
 import json
+import os
+import select
 import signal
+import sys
 import time
 from collections import Counter
 
 import pytest
 
-from hwprof.offline import import_results
+from hwprof.offline import ExportOptions, export_jobs, import_results
+from hwprof.offline.device import device_environment
 from hwprof.offline.plan import OfflinePlan
 from hwprof.offline.runner.lines import Results
 
@@ -189,6 +194,77 @@ def test_results_of_another_runtime_version_are_not_gone_on_with(done):
     assert done.results.read_bytes() == before
 
 
+def test_results_begun_on_another_board_are_not_gone_on_with(done):
+    """They would fall into two environments, neither of which ever has all visits."""
+
+    def begun_on_a_pi(record):
+        if record["type"] == "start":
+            record["device"]["files"]["proc/device-tree/model"] = "Raspberry Pi 4 Model B Rev 1.4\0"
+
+    done.rewrite(begun_on_a_pi)
+    before = done.results.read_bytes()
+    refused(done.run(), "was Raspberry Pi 4 Model B Rev 1.4, is none", "--results with a new file")
+    assert done.results.read_bytes() == before
+
+
+def short(device):
+    """Make the plan one visit a model."""
+    path = device.jobs / "plan.json"
+    plan = json.loads(path.read_text())
+    plan["protocol"] |= {"rounds": 1, "processes": 1}
+    path.write_text(json.dumps(plan))
+    return OfflinePlan.read(path)[0]
+
+
+def measuring_cores(device, plan):
+    (start,) = (record for record in device.records() if record["type"] == "start")
+    return device_environment(plan, start["device"], "").conditions["measuring_cores"]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins to no cores")
+def test_cores_are_recorded_where_the_processes_are_pinned_to_them(device):
+    plan = short(device)
+    code, err = device.run()
+    assert code == 0, err
+    (core,) = measuring_cores(device, plan)
+    assert core in os.sched_getaffinity(0)
+
+
+def test_no_cores_are_recorded_where_the_system_does_not_let_pin(device, tmp_path):
+    plan = short(device)
+    (tmp_path / "pinned").touch()
+    code, err = device.run(DEVICE_PINS_ONCE_BESIDE=str(tmp_path / "pinned"))
+    assert code == 0, err
+    assert "cannot pin to cores here" in err
+    assert measuring_cores(device, plan) is None
+
+
+def test_worker_that_the_system_moves_off_the_recorded_cores_ends_the_start(device, tmp_path):
+    short(device)
+    refused(device.run(DEVICE_PINS_ONCE_BESIDE=str(tmp_path / "pinned")), "pinned to the cores None")
+    assert visits(device.records()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_model_that_hangs_ends_with_a_killed_runner(device, tmp_path):
+    """It went on spinning on the measuring core beside the next run."""
+    os.mkfifo(tmp_path / "pipe")
+    pipe = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    process = device.start(DEVICE_HANGS_AND_TELLS=str(tmp_path / "pipe"))
+    assert select.select([pipe], [], [], 60)[0]
+    worker = int(os.read(pipe, 100))
+    try:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        # The pipe ends when the last process that has it open, the worker, is gone.
+        assert select.select([pipe], [], [], 20)[0], "the worker outlives run.py"
+        assert os.read(pipe, 100) == b""
+    finally:
+        os.close(pipe)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
+
+
 def test_edited_line_is_refused_by_its_number(done):
     lines = done.results.read_bytes().split(b"\n")
     lines[9] = lines[9].replace(b'"group":', b'"group": ')
@@ -196,12 +272,53 @@ def test_edited_line_is_refused_by_its_number(done):
     refused(done.run(), "line 10", "damaged or edited")
 
 
+@pytest.fixture
+def tflite_device(tmp_path, carry):
+    """A device with one model for TFLite, exported with those options."""
+    pytest.importorskip("ai_edge_litert")
+
+    def make(**options):
+        jobs = tmp_path / "exported"
+        export_jobs(ExportOptions("tflite", "tiny", jobs, options=options, effort="fast", limit=1))
+        return carry(jobs)
+
+    return make
+
+
+def test_numpy_that_tflite_runtime_needs_is_named_by_readme_and_runner(tflite_device):
+    """Its metadata does not tell pip that it cannot work with numpy 2."""
+    device = tflite_device(runtime="tflite-runtime")
+    assert "pip install 'numpy<2' tflite-runtime\n" in (device.jobs / "README.txt").read_text()
+    outcome = device.run(DEVICE_LACKS="hwprof,tflite_runtime")
+    refused(outcome, "tflite_runtime", "-m pip install 'numpy<2' tflite-runtime")
+
+
+@pytest.mark.parametrize("xnnpack", ["on", "off"])
+def test_runtime_that_imports_but_runs_nothing_stops_it_before_any_row_fails(tflite_device, xnnpack):
+    device = tflite_device(xnnpack=xnnpack)
+    outcome = device.run(DEVICE_TFLITE="fails")
+    refused(outcome, "does not run a model of one node with numpy", "-m pip install ai-edge-litert")
+    assert [record["type"] for record in device.records()] == ["header"]
+
+
+def test_runtime_without_xnnpack_is_refused_where_the_plan_wants_xnnpack(tflite_device):
+    refused(tflite_device(xnnpack="on").run(DEVICE_TFLITE="no delegate"), "has no XNNPACK")
+
+
+def test_runtime_without_xnnpack_measures_a_plan_that_does_not_want_it(tflite_device):
+    device = tflite_device(xnnpack="off")
+    short(device)
+    code, err = device.run(DEVICE_TFLITE="no delegate")
+    assert code == 0, err
+    (check,) = (record for record in device.records() if record["type"] == "check")
+    assert list(check["placement"]) == ["TFLite kernels"]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
 def test_tflite_models_are_measured_with_litert(tmp_path, carry, dtype):
     pytest.importorskip("ai_edge_litert")
     pytest.importorskip("ai_edge_quantizer")
     from hwprof.lut import load_lut
-    from hwprof.offline import ExportOptions, export_jobs
 
     jobs = tmp_path / "exported"
     export_jobs(ExportOptions("tflite", "tiny", jobs, dtype=dtype, effort="fast", limit=2))
