@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from hwprof.lut.table import Lut
 
 UNCALIBRATED = "uncalibrated"
+VALIDATED = (
+    "space", "batch", "dtype", "cache", "environment_id", "statistic", "networks", "mean_error",
+    "within_1", "within_2", "noise_floor", "additive", "validated_at",
+)  # fmt: skip
 
 
 def summarise(lut: Lut) -> dict[str, Any]:
@@ -51,8 +55,12 @@ def summarise(lut: Lut) -> dict[str, Any]:
         "interval_level": lut.metadata["interval_level"],
         "interval_half_width_median": float(np.median(half)) if half.size else None,
         "interval_half_width_p95": float(np.percentile(half, 95)) if half.size else None,
-        "composition": lut.metadata["composition"] or UNCALIBRATED,
-        "validated_error": UNCALIBRATED,
+        "composition": [_composition(entry) for entry in lut.metadata["composition"] or ()]
+        or UNCALIBRATED,
+        "validated_error": [
+            {name: entry.get(name) for name in VALIDATED} for entry in lut.metadata["validation"] or ()
+        ]
+        or UNCALIBRATED,
         "spaces": lut.metadata["spaces"],
         "environments": [
             {
@@ -70,6 +78,12 @@ def summarise(lut: Lut) -> dict[str, Any]:
         "schema_version": lut.metadata["schema_version"],
         "content_hash": lut.metadata["content_hash"],
     }
+
+
+def _composition(entry: dict[str, Any]) -> dict[str, Any]:
+    names = ("model", "coefficients", "error", "fitted_at")
+    told = {name: entry.get(name) for name in names}
+    return {**entry.get("scope", {}), **told, "networks": len(entry.get("networks", ()))}
 
 
 def _counts(values: list[str]) -> dict[str, int]:

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hwprof.cli.lut_diff import diff
+from hwprof.cli.lut_lint import lint
+
 if TYPE_CHECKING:
     from hwprof.lut import Lut
 
@@ -24,6 +27,10 @@ def lut() -> None:
       hwprof lut info lut.parquet
       hwprof lut query lut.parquet "select kind, count(*) from lut group by kind"
     """
+
+
+lut.add_command(diff)
+lut.add_command(lint)
 
 
 @lut.command("info")
@@ -144,14 +151,39 @@ def _info_lines(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("cache", counts("rows_by_cache")),
         *environments,
         ("spaces", ", ".join(summary["spaces"]) or "none"),
-        ("composition", str(summary["composition"])),
-        ("validated error", summary["validated_error"]),
+        *_composition_lines(summary),
         ("visits", summary["visits_file"] or "written without"),
         ("licence", summary["licence"] or "none given"),
         ("written", f"{summary['created_at']} ({summary['age_days']} days ago)"),
         ("hwprof", summary["hwprof_version"]),
         ("content hash", summary["content_hash"]),
     ]  # fmt: skip
+
+
+def _composition_lines(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """How rows become networks, and how well: one line a space and statistic."""
+    compositions, errors = (
+        [] if isinstance(summary[name], str) else summary[name]
+        for name in ("composition", "validated_error")
+    )
+    lines = [
+        (
+            "composition",
+            f"{made['space']} {made['statistic']}: {made['model']}, fitted on {made['networks']} "
+            f"networks to {made['error']:.2%}",
+        )
+        for made in compositions
+    ] or [("composition", "uncalibrated; hwprof calibrate fits one")]
+    lines += [
+        (
+            "validated error",
+            f"{found['space']} {found['statistic']}: mean {found['mean_error']:.2%} over "
+            f"{found['networks']} held-out networks, {found['within_1']:.0%} within 1%, "
+            f"{found['within_2']:.0%} within 2%{'' if found['additive'] else '; not additive here'}",
+        )
+        for found in errors
+    ] or [("validated error", "uncalibrated; hwprof validate measures it")]
+    return lines
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -67,6 +67,11 @@ def edge_latencies_ms(
     return {key: sum(values) / len(values) for key, values in sums.items()}
 
 
+def space_edges(space: Space) -> list[EdgeKey]:
+    """Every edge that a network of the space can have."""
+    return list(dict.fromkeys(edge_key(*pair) for pair in _neighbours(space)))
+
+
 def require_edges(table: Lut, wanted: Sequence[EdgeKey], known: Mapping[EdgeKey, float]) -> None:
     """Raises MissingRow where the table lacks the pair of an edge."""
     missing = [key for key in dict.fromkeys(wanted) if key not in known]

@@ -89,9 +89,13 @@ class Pricer:
         if "edges" not in self._weights:
             return 0.0
         key = edge_key(first, second)
-        if key not in self._edges:
-            require_edges(self._table, [key], self._edges)
+        self.require([key])
         return self._weights["edges"] * self._edges[key]
+
+    def require(self, edges: Sequence[EdgeKey]) -> None:
+        """Raises MissingRow where the composition uses edges and the table lacks one of these."""
+        if "edges" in self._weights:
+            require_edges(self._table, edges, self._edges)
 
     def border_ms(self, first: OpSpec, last: OpSpec) -> float:
         """What the network's own input and output add."""
@@ -107,8 +111,8 @@ class Pricer:
         Raises:
             MissingRow: an edge lacks its row.
         """
-        if chain and "edges" in self._weights:
-            require_edges(self._table, edge_keys(ops), self._edges)
+        if chain:
+            self.require(edge_keys(ops))
         ops_ms = [self.op_ms(op) for op in ops]
         if chain:
             for place, (first, second) in enumerate(pairwise(ops), start=1):

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import pyarrow as pa
 
-from hwprof.errors import MissingRow
+from hwprof.composition.composition import COLUMN_OF, Composition, Scope, composition_for
+from hwprof.composition.price import Pricer
+from hwprof.errors import LutError, MissingRow
 from hwprof.lut import Lut
 from hwprof.lut.missing import NAMED
 from hwprof.ops import OpSpec
 from hwprof.space import Space
+
+ChoiceCosts = tuple[tuple[float, ...], ...]
 
 
 def choice_latencies(
@@ -19,7 +26,7 @@ def choice_latencies(
     column: str = "latency_ms",
     cache: str = "warm",
     allow_unstable: bool = False,
-) -> tuple[tuple[float, ...], ...]:
+) -> ChoiceCosts:
     """Latency of each choice of each position: the sum of its ops' rows, exactly 0 without ops.
 
     The arguments are those of `Lut.latencies_ms`; the numbers are in the unit of `column`.
@@ -43,6 +50,58 @@ def choice_latencies(
     return tuple(
         tuple(sum((latency_of[op] for op in choice.ops), 0.0) for choice in position.choices)
         for position in space.positions
+    )
+
+
+def composed_costs(pricer: Pricer, space: Space) -> ChoiceCosts:
+    """As `choice_latencies`, by the pricer's composition: what each choice adds to a network whatever
+    stands beside it. Edges within a choice are in it, those to its neighbours are not."""
+
+    def cost(ops: Sequence[OpSpec]) -> float:
+        inside = sum(pricer.edge_ms(a, b) for a, b in pairwise(ops)) if space.family == "chain" else 0.0
+        return sum((pricer.op_ms(op) for op in ops), inside)
+
+    return tuple(tuple(cost(choice.ops) for choice in position.choices) for position in space.positions)
+
+
+def space_border_ms(pricer: Pricer, space: Space) -> float:
+    """What the input and output of every network of the space add."""
+    runs = [op for position in space.positions for choice in position.choices for op in choice.ops]
+    return pricer.border_ms(runs[0], runs[-1])
+
+
+def table_composition(
+    table: Lut, space: Space, *, environment: str | None, column: str, cache: str
+) -> Composition | None:
+    """The table's composition for networks of this space, None where it is uncalibrated for them.
+
+    Call it where `choice_latencies` found the rows: they are of one environment then.
+    """
+    statistics = [name for name, its_column in COLUMN_OF.items() if its_column == column]
+    if not statistics:
+        return None
+    rows = table.rows_matching("op", cache, environment, None)
+    found = table.columns(["environment_id"]).take(pa.array(rows[:1])).to_pylist()
+    scope = Scope(
+        environment_id=found[0]["environment_id"],
+        space=space.name,
+        batch=space.input_shape[0],
+        dtype=space.dtype,
+        cache=cache,
+        statistic=statistics[0],
+    )
+    return composition_for(table.metadata, scope)
+
+
+def uncalibrated(table: Lut, space: Space, column: str) -> LutError:
+    """The error of a table that is uncalibrated where a composition was asked for."""
+    if column not in COLUMN_OF.values():
+        return LutError(
+            f"column {column} has no composition; only {', '.join(COLUMN_OF.values())} are fitted on "
+            "networks"
+        )
+    return LutError(
+        f"{table.path} is uncalibrated for networks of {space.name}; run: hwprof calibrate {table.path}"
     )
 
 

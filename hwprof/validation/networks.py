@@ -88,7 +88,7 @@ def draw(
 def _places(count: int, ends: bool) -> list[float]:
     """Evenly spaced in 0..1, with or without the ends."""
     if ends:
-        return np.linspace(0.0, 1.0, count).tolist()
+        return [float(place) for place in np.linspace(0.0, 1.0, count)]
     return [(number + 0.5) / count for number in range(count)]
 
 

@@ -1,0 +1,118 @@
+"""Validation: held-out networks, what is reported, and when rows do not add up."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from hwprof.errors import LutError
+from hwprof.lut import load_lut
+from hwprof.validation.setting import Wanted
+from hwprof.validation.validate import compare, validate
+
+PROMISED = (
+    "networks", "mean_error", "median_error", "within_1", "within_2", "within_5", "within_10", "bias",
+    "spearman", "kendall", "fit_networks", "raw_mean_error", "constant_mean_error", "flops_mean_error",
+    "noise_floor",
+)  # fmt: skip
+
+
+def copy_of(path, folder):
+    for name in ("lut.parquet", "lut.visits.parquet"):
+        shutil.copy(path.with_name(name), folder / name)
+    return folder / "lut.parquet"
+
+
+@pytest.fixture(scope="module")
+def validated(built, wanted, tmp_path_factory):
+    table = copy_of(built, tmp_path_factory.mktemp("validated"))
+    return table, validate(table, wanted, networks=10)
+
+
+def test_uncalibrated_table_is_calibrated_first_on_other_networks(validated):
+    _, report = validated
+    assert report.calibrated_now
+    assert len(report.composition.networks) == 20
+    held_out = {network.op_id for network in report.networks}
+    assert len(held_out) == 10
+    assert not held_out & set(report.composition.networks)
+    assert report.errors.mean < 1e-4 < report.raw.mean
+    assert report.errors.within[0.01] == 1.0
+    assert report.additive
+    assert report.spearman.value == pytest.approx(1.0)
+
+
+def test_summary_holds_what_is_promised_as_fractions_and_is_json(validated):
+    _, report = validated
+    summary = json.loads(json.dumps(report.summary()))
+    assert set(PROMISED) <= set(summary)
+    assert summary["networks"] == 10
+    assert 0.0 <= summary["within_1"] <= summary["within_10"] <= 1.0
+    assert summary["flops_mean_error"] < summary["constant_mean_error"]
+
+
+def test_errors_stand_in_the_tables_metadata_and_in_its_summary(validated):
+    table, report = validated
+    lut = load_lut(table)
+    (entry,) = lut.metadata["validation"]
+    assert entry["mean_error"] == report.errors.mean
+    assert set(entry["ids"]) == {network.op_id for network in report.networks}
+    (told,) = lut.summary()["validated_error"]
+    assert (told["space"], told["networks"], told["statistic"]) == ("small", 10, "floor")
+
+
+def test_breakdown_of_a_network_adds_up_to_its_prediction(validated):
+    _, report = validated
+    for network in report.networks:
+        parts = sum(ms for _, ms in network.blocks_ms) + network.border_ms
+        assert parts == pytest.approx(network.predicted_ms)
+
+
+def test_second_validation_measures_nothing_anew_and_says_the_same(validated, wanted):
+    table, report = validated
+    rows = len(load_lut(table))
+    again = validate(table, wanted, networks=10)
+    assert len(load_lut(table)) == rows
+    assert not again.calibrated_now
+    assert again.errors == report.errors
+    assert len(load_lut(table).metadata["validation"]) == 1
+
+
+def test_error_on_a_network_of_the_fit_is_refused(validated, wanted):
+    table, report = validated
+    used = {report.composition.networks[0]: False, report.networks[0].op_id: False}
+    with pytest.raises(LutError, match="was used for the fit; an error on it would say nothing"):
+        compare(load_lut(table), report.composition, used, chain=True)
+
+
+def test_rows_that_do_not_add_up_are_said_not_to(validated):
+    table, report = validated
+    wrong = replace(report.composition, model="scale", coefficients={"rows": 1.5})
+    spread = {network.op_id: network.spread for network in report.networks}
+    found = compare(load_lut(table), wrong, spread, chain=True)
+    assert found.errors.mean == pytest.approx(0.5, rel=0.05)
+    assert not found.additive
+    assert found.summary()["additive"] is False
+
+
+def test_noise_floor_is_the_distance_of_two_measurements(tmp_path, small_space):
+    from hwprof.build import BuildOptions, build_lut
+
+    path = tmp_path / "noisy.parquet"
+    build_lut(BuildOptions("simulated", str(small_space), path, target="quiet", effort="fast"))
+    report = validate(path, Wanted(space=str(small_space), effort="fast"), networks=6)
+    assert 1e-4 < report.noise_floor < 0.02
+    assert all(network.disagreement is not None for network in report.networks)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"networks": 1}, "networks must be 2 or more, got 1"),
+        ({"statistic": "mean"}, "statistic 'mean' is unknown; choose of floor, p50"),
+    ],
+)
+def test_bad_options_are_refused(options, message, table, wanted):
+    with pytest.raises(LutError, match=message):
+        validate(table, wanted, **options)
