@@ -147,7 +147,7 @@ VISIT_COLUMNS = (
     _few("cache", "key of the table's row"),
     Column("process", INT, "worker process, counted from 0"),
     Column("round", INT, "shuffled round, counted from 0"),
-    Column("phase", INT, "1: first pass; 2: second pass over flagged rows"),
+    Column("phase", INT, "1: first pass; 2: second pass, over flagged rows or networks"),
     Column("started_at", TIME, "start of the visit", "UTC"),
     Column("calls", INT, "timed calls", "calls"),
     Column("group", INT, "calls per clock reading (above 1 for very short ops)", "calls"),
