@@ -1,0 +1,161 @@
+"""How well do rows predict whole networks, and what does each composition cost?
+
+    python benchmarks/whole_network.py --backend onnxruntime --space s3nas --networks 100 \\
+        --work FOLDER --out benchmarks/results/whole_network_onnxruntime.json
+
+Builds the table, calibrates it on `--fit` networks (with a pair of neighbours for each edge), validates
+it on held-out ones, and tries every model on these, for the floor and for the median. Tables stay in
+FOLDER: a killed run goes on where it stopped. `--no-edges` leaves out the pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from common import print_table, write_result
+
+from hwprof.composition.composition import COLUMN_OF, Composition
+from hwprof.composition.models import MODELS
+from hwprof.lut import Lut, load_lut
+from hwprof.validation.calibrate import fit_models
+from hwprof.validation.measured import measured_networks
+from hwprof.validation.setting import Wanted, find_setting
+from hwprof.validation.validate import Report, compare
+
+
+def hwprof(*arguments: str) -> dict[str, Any]:
+    """One command with `--json`; exit code 1 (some rows failed) is no reason to stop."""
+    command = [sys.executable, "-m", "hwprof", *arguments, "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode not in (0, 1):
+        raise SystemExit(f"{' '.join(command)} ended with exit code {done.returncode}")
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def described(report: Report) -> dict[str, Any]:
+    """A report without the networks that it used."""
+    summary = report.summary()
+    summary["failed"] = len(summary["failed"])
+    return summary
+
+
+def every_model(
+    table: Lut, composition: Composition, spread: dict[str, bool], chain: bool
+) -> dict[str, Any]:
+    """Each model fitted on the composition's networks and held against the same held-out ones."""
+    fitted = measured_networks(table, composition.scope, composition.networks)
+    found = {}
+    for fit in fit_models(table, composition.scope, fitted, MODELS.values()):
+        tried = replace(
+            composition,
+            model=fit.model.name,
+            coefficients=fit.coefficients,
+            error=fit.error,
+            sigma=fit.sigma,
+        )
+        report = compare(table, tried, spread, chain)
+        found[fit.model.name] = {
+            "mean_error": report.errors.mean,
+            "within_1": report.errors.within[0.01],
+            "within_2": report.errors.within[0.02],
+            "bias": report.errors.bias,
+            "left_out_error": fit.error,
+            "coefficients": dict(fit.coefficients),
+        }
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backend", default="onnxruntime")
+    parser.add_argument("--target", default="")
+    parser.add_argument("--option", action="append", default=[])
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--threads", default="1")
+    parser.add_argument("--space", default="s3nas")
+    parser.add_argument("--networks", type=int, default=100)
+    parser.add_argument("--fit", type=int, default=30)
+    parser.add_argument("--effort", default="normal")
+    parser.add_argument("--no-edges", action="store_true")
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    chosen = parser.parse_args()
+    chosen.work.mkdir(parents=True, exist_ok=True)
+    path = chosen.work / f"{'-'.join([chosen.backend, chosen.dtype, Path(chosen.space).stem])}.parquet"
+    options = [word for option in chosen.option for word in ("--option", option)]
+    target = ["--target", chosen.target] if chosen.target else []
+    start = time.monotonic()
+    hwprof(
+        "build-lut", "--backend", chosen.backend, "--space", chosen.space, "--out", str(path),
+        "--dtype", chosen.dtype, "--threads", chosen.threads, "--effort", chosen.effort,
+        *target, *options,
+    )  # fmt: skip
+    rows_s = time.monotonic() - start
+    shared = ["--space", chosen.space, "--effort", chosen.effort, *options]
+    edges = [] if chosen.no_edges else ["--edges"]
+    start = time.monotonic()
+    calibrated = hwprof("calibrate", str(path), "--networks", str(chosen.fit), *edges, *shared)
+    calibrating_s = time.monotonic() - start
+    start = time.monotonic()
+    statistics: dict[str, Any] = {}
+    for statistic in COLUMN_OF:
+        hwprof(
+            "validate", str(path), "--networks", str(chosen.networks), "--statistic", statistic, *shared
+        )
+    validating_s = time.monotonic() - start
+    table = load_lut(path)
+    states = table.filter(granularity="op").summary()["rows_by_state"]
+    lines = []
+    for statistic in COLUMN_OF:
+        setting = find_setting(path, Wanted(space=chosen.space), statistic)
+        composition = next(
+            c for c in map(Composition.from_dict, table.metadata["composition"])
+            if c.scope == setting.scope
+        )  # fmt: skip
+        entry = next(e for e in table.metadata["validation"] if e["statistic"] == statistic)
+        spread = {op_id: op_id in entry["spread_ids"] for op_id in entry["ids"]}
+        chain = setting.space.family == "chain"
+        report = compare(table, composition, spread, chain)
+        statistics[statistic] = {
+            **described(report),
+            "models": every_model(table, composition, spread, chain),
+            "networks_ms": [
+                [n.measured_ms, n.predicted_ms, n.raw_ms, n.disagreement] for n in report.networks
+            ],
+        }
+        errors = report.errors
+        lines += [
+            (f"{statistic}: mean error", f"{errors.mean:.2%}", f"noise floor {report.noise_floor:.2%}"),
+            (
+                f"{statistic}: within 1 %, 2 %",
+                f"{errors.within[0.01]:.0%}, {errors.within[0.02]:.0%}",
+                "",
+            ),
+            (f"{statistic}: plain sum", f"{report.raw.mean:.2%}", composition.model),
+        ]
+    result = {
+        "networks": chosen.networks,
+        "fit_networks": chosen.fit,
+        "op_rows": states,
+        "seconds": {
+            "rows": round(rows_s, 1),
+            "fit_networks_and_pairs": round(calibrating_s, 1),
+            "validation": round(validating_s, 1),
+        },
+        "pairs": calibrated["pairs"],
+        "statistics": statistics,
+    }
+    write_result(chosen.out, result)
+    print_table(f"{chosen.networks} held-out networks of {chosen.space}, {chosen.backend}", lines)
+
+
+if __name__ == "__main__":
+    main()
