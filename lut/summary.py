@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 UNCALIBRATED = "uncalibrated"
 VALIDATED = (
-    "space", "batch", "dtype", "cache", "environment_id", "statistic", "networks", "mean_error",
-    "within_1", "within_2", "noise_floor", "additive", "validated_at",
+    "space", "batch", "dtype", "cache", "environment_id", "measured_in", "statistic", "networks",
+    "mean_error", "within_1", "within_2", "noise_floor", "additive", "validated_at",
 )  # fmt: skip
 
 

@@ -102,6 +102,11 @@ def calibrate(
     show_default=True,
     help="floor: the machine's fast mode; p50: the median call, what a loop of your own reads.",
 )
+@click.option(
+    "--measured-in",
+    metavar="ENVIRONMENT",
+    help="Id of this machine's environment, to hold rows of another one against networks measured here.",
+)
 @click.option("--plot", type=click.Path(path_type=Path), help="Write a plot, .png or .svg.")
 @click.option(
     "--rebuild",
@@ -115,8 +120,9 @@ def calibrate(
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @click.pass_context
 def validate(
-    context: click.Context, /, path: Path, networks: int, seed: int, statistic: str, plot: Path | None,
-    rebuild: int | None, max_error: float | None, as_json: bool, **narrowed: Any,
+    context: click.Context, /, path: Path, networks: int, seed: int, statistic: str,
+    measured_in: str | None, plot: Path | None, rebuild: int | None, max_error: float | None,
+    as_json: bool, **narrowed: Any,
 ) -> None:  # fmt: skip
     """Measure networks that no fit has seen and say how well the table at PATH predicts them.
 
@@ -135,8 +141,9 @@ def validate(
     if plot is not None:
         check_plot(plot)
     report = run(
-        path, _wanted(narrowed), networks=networks, seed=seed, statistic=statistic, progress=Progress()
-    )
+        path, _wanted(narrowed), networks=networks, seed=seed, statistic=statistic,
+        measured_in=measured_in, progress=Progress(),
+    )  # fmt: skip
     if plot is not None:
         plot_report(report, plot)
     click.echo(json.dumps(report.summary()) if as_json else _report_text(path, report))
@@ -175,6 +182,8 @@ def _report_text(path: Path, report: Report) -> str:
         "networks that are spread over latency",
         f"  composition    {composition.describe()}",
     ]
+    if report.measured_in is not None:
+        lines.append(f"  measured in    {report.measured_in}, another environment than the rows'")
     if report.calibrated_now:
         count = len(composition.networks)
         lines.append(f"  the table was uncalibrated: fitted now on {count} other networks")

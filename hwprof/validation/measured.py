@@ -41,18 +41,23 @@ class MeasuredNetwork:
         return abs(first - second) / ((first + second) / 2)
 
 
-def measured_networks(table: Lut, scope: Scope, wanted: Iterable[str]) -> list[MeasuredNetwork]:
-    """The networks of these ids that have a usable row, in this order."""
-    rows = table.filter(
-        granularity="network", environment_id=scope.environment_id, cache=scope.cache, dtype=scope.dtype
-    )
+def measured_networks(
+    table: Lut, scope: Scope, wanted: Iterable[str], measured_in: str | None = None
+) -> list[MeasuredNetwork]:
+    """The networks of these ids that have a usable row, in this order.
+
+    Args:
+        measured_in: environment of the networks' rows; None: the scope's.
+    """
+    where = measured_in or scope.environment_id
+    rows = table.filter(granularity="network", environment_id=where, cache=scope.cache)
     found = {
         row["op_id"]: row
         for row, usable in zip(rows.table.to_pylist(), rows.usable(), strict=True)
         if usable and row[scope.column] is not None
     }
     ids = [op_id for op_id in wanted if op_id in found]
-    passes = _passes_ms(table, scope, ids)
+    passes = _passes_ms(table, scope, where, ids)
     return [
         MeasuredNetwork(
             op_id,
@@ -66,13 +71,13 @@ def measured_networks(table: Lut, scope: Scope, wanted: Iterable[str]) -> list[M
     ]
 
 
-def _passes_ms(table: Lut, scope: Scope, ids: Sequence[str]) -> dict[str, tuple[float, ...]]:
+def _passes_ms(table: Lut, scope: Scope, where: str, ids: Sequence[str]) -> dict[str, tuple[float, ...]]:
     """Each network's statistic over the clean visits of its first and of its second pass."""
     column = "p10_ms" if scope.statistic == "floor" else "p50_ms"
     visits: dict[str, dict[int, list[float]]] = {op_id: {} for op_id in ids}
     names = ["op_id", "granularity", "environment_id", "cache", "phase", "clean", column]
     for visit in table.visits.select(names).to_pylist():
-        here = visit["environment_id"] == scope.environment_id and visit["cache"] == scope.cache
+        here = visit["environment_id"] == where and visit["cache"] == scope.cache
         if visit["granularity"] == "network" and here and visit["clean"] and visit["op_id"] in visits:
             visits[visit["op_id"]].setdefault(visit["phase"], []).append(visit[column])
     summary = stats.floor_ms if scope.statistic == "floor" else _median

@@ -81,22 +81,29 @@ def find_setting(path: Path, wanted: Wanted, statistic: str = "floor") -> Settin
     return Setting(table, space.with_options(row["batch"], row["dtype"]), scope, build)
 
 
-def require_same_environment(setting: Setting) -> None:
-    """Networks that were measured elsewhere say nothing about the rows.
+def require_same_environment(setting: Setting, measured_in: str | None = None) -> None:
+    """Networks that are measured elsewhere say nothing about the rows, unless that is what is asked:
+    `measured_in` names this machine's environment then.
 
     Raises:
         BuildError: this machine, runtime or setting is another one; the differences are named.
         BackendUnavailable: the runtime is not here.
     """
     here = environment_of(setting.build)
-    if here.environment_id == setting.scope.environment_id:
+    if here.environment_id == (measured_in or setting.scope.environment_id):
         return
+    if measured_in is not None:
+        raise BuildError(
+            f"here is environment {here.environment_id}, not {measured_in}: networks can only be "
+            "measured here"
+        )
     there = Environment.from_dict(setting.table.environments[setting.scope.environment_id])
     names = ", ".join(f"{name} {theirs!r} -> {mine!r}" for name, mine, theirs in here.differences(there))
     raise BuildError(
         f"{setting.table.path} was measured in environment {setting.scope.environment_id}, here it is "
         f"{here.environment_id}: {names}; build the rows here first, or give the settings that differ "
-        "with --option"
+        "with --option; to hold its rows against networks measured here: hwprof validate --measured-in "
+        f"{here.environment_id}"
     )
 
 

@@ -74,6 +74,7 @@ class Report:
         noise_floor: mean disagreement of the networks' two measurements.
         additive: whether rows add up here at all.
         failed: label and reason of drawn networks without a usable number.
+        measured_in: environment of the networks, where it is not the rows' own.
     """
 
     composition: Composition
@@ -88,12 +89,14 @@ class Report:
     kendall: Correlation
     additive: bool
     failed: tuple[tuple[str, str], ...]
+    measured_in: str | None = None
 
     def summary(self) -> dict[str, Any]:
         """What stands in the table's metadata and in `--json`: shares and errors as fractions."""
         scope = self.composition.scope
         return {
             **asdict(scope),
+            "measured_in": self.measured_in or scope.environment_id,
             "networks": len(self.networks),
             "mean_error": self.errors.mean,
             "median_error": self.errors.median,
@@ -124,11 +127,15 @@ def validate(
     networks: int = 100,
     seed: int = 0,
     statistic: str = "floor",
+    measured_in: str | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Measure `networks` networks that the composition was not fitted on, where their rows are missing,
     and compare. An uncalibrated table is calibrated first, on 20 further networks of another seed
     stream. The networks' rows and the errors are stored in the table.
+
+    Args:
+        measured_in: id of this machine's environment, to hold rows of another one against it.
 
     Raises:
         HwprofError: as `calibrate`; an unknown statistic; too few networks. The table keeps what was
@@ -139,7 +146,7 @@ def validate(
     if networks < 2:
         raise LutError(f"networks must be 2 or more, got {networks}")
     setting = find_setting(path, wanted, statistic)
-    require_same_environment(setting)
+    require_same_environment(setting, measured_in)
     composition = composition_for(setting.table.metadata, setting.scope)
     calibrated_now = composition is None
     if composition is None:
@@ -153,7 +160,9 @@ def validate(
     table = load_lut(path)
     spread = {network.job.job_id: network.spread for network in drawn}
     chain = setting.space.family == "chain"
-    report = compare(table, composition, spread, chain, calibrated_now, failures(table, drawn))
+    report = compare(
+        table, composition, spread, chain, calibrated_now, failures(table, drawn), measured_in
+    )
     _store(path, table, report)
     return report
 
@@ -165,6 +174,7 @@ def compare(
     chain: bool,
     calibrated_now: bool = False,
     failed: tuple[tuple[str, str], ...] = (),
+    measured_in: str | None = None,
 ) -> Report:
     """Predictions against the measured rows of some networks.
 
@@ -178,7 +188,7 @@ def compare(
     scope = composition.scope
     if used := sorted(set(spread) & set(composition.networks)):
         raise LutError(f"network {used[0]} was used for the fit; an error on it would say nothing")
-    truth = measured_networks(table, scope, spread)
+    truth = measured_networks(table, scope, spread, measured_in)
     if len(truth) < 2:
         raise LutError(f"{len(truth)} of {len(spread)} networks have a number; nothing to compare")
     fitted = measured_networks(table, scope, composition.networks)
@@ -205,6 +215,7 @@ def compare(
         kendall=correlation(kendall, *ranks),
         additive=errors.mean <= max(NOT_ADDITIVE_ERROR, 3 * (noise_floor or 0.0)),
         failed=failed,
+        measured_in=measured_in,
     )
 
 
@@ -241,7 +252,10 @@ def _by_flops(fitted: Sequence[MeasuredNetwork], wanted: Sequence[MeasuredNetwor
 
 def _store(path: Path, table: Lut, report: Report) -> None:
     """Put the errors into the table's metadata, in place of older ones of the same scope."""
-    scope = asdict(report.composition.scope)
+    scope = {
+        **asdict(report.composition.scope),
+        "measured_in": report.measured_in or report.composition.scope.environment_id,
+    }
     kept = [entry for entry in table.metadata["validation"] or () if not _same_scope(entry, scope)]
     made = {
         **report.summary(),

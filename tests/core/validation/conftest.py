@@ -62,6 +62,12 @@ def calibrated_once(built, wanted, tmp_path_factory):
     return path, calibrate(path, wanted, networks=12)
 
 
+@pytest.fixture
+def calibrated(calibrated_once, tmp_path):
+    """A copy of it."""
+    return copy_of(calibrated_once[0], tmp_path)
+
+
 @pytest.fixture(scope="session")
 def wanted(small_space):
     return Wanted(space=str(small_space), effort="fast")

@@ -12,6 +12,7 @@ from hwprof.errors import BuildError, LutError, MissingRow
 from hwprof.lut import load_lut, verify_lut, write_lut
 from hwprof.validation.calibrate import calibrate
 from hwprof.validation.setting import find_setting
+from hwprof.validation.validate import validate
 
 
 def test_known_composition_comes_back_and_stands_in_the_table(calibrated_once):
@@ -40,8 +41,8 @@ def test_measured_networks_are_rows_of_the_table_with_their_ops(built, calibrate
     assert {v["phase"] for v in after.visits.to_pylist() if v["granularity"] == "network"} == {1, 2}
 
 
-def test_networks_that_are_there_are_not_measured_again(calibrated_once, wanted):
-    table, _ = calibrated_once
+def test_networks_that_are_there_are_not_measured_again(calibrated, wanted):
+    table = calibrated
     before = load_lut(table).filter(granularity="network").table.to_pylist()
     calibrate(table, wanted, networks=12, model="scale")
     assert load_lut(table).filter(granularity="network").table.to_pylist() == before
@@ -59,8 +60,8 @@ def test_edges_are_measured_and_give_the_overhead_of_a_call(table, wanted):
     assert pricer.edge_ms(ops[0], ops[1]) == pytest.approx(-CALL_OVERHEAD_MS, rel=0.02)
 
 
-def test_a_new_composition_replaces_the_old_one_of_its_scope_alone(calibrated_once, wanted):
-    table, _ = calibrated_once
+def test_a_new_composition_replaces_the_old_one_of_its_scope_alone(calibrated, wanted):
+    table = calibrated
     foreign = compositions(load_lut(table).metadata)[0]
     foreign = replace(foreign, scope=replace(foreign.scope, space="another"))
     old = load_lut(table)
@@ -97,7 +98,8 @@ def test_space_that_no_longer_matches_its_table_names_the_missing_ops(table, wan
     assert table.read_bytes() == before
 
 
-def test_table_of_another_environment_is_not_calibrated_here(table, wanted):
+def move(table):
+    """The table as if its rows came from another board."""
     old = load_lut(table)
     rows = old.table.to_pylist()
     facts = old.environments[rows[0]["environment_id"]]
@@ -105,10 +107,40 @@ def test_table_of_another_environment_is_not_calibrated_here(table, wanted):
     for row in rows:
         row["environment_id"] = "0123456789abcdef"
     write_lut(table, rows, metadata={"spaces": ["small"], "environments": {"0123456789abcdef": strange}})
+
+
+def test_table_of_another_environment_is_not_calibrated_here(table, wanted):
+    move(table)
     before = table.read_bytes()
     with pytest.raises(BuildError, match=r"was measured in environment 0123.*device 'another board' ->"):
         calibrate(table, wanted, networks=6)
     assert table.read_bytes() == before
+
+
+def test_rows_of_another_environment_are_held_against_networks_measured_here_when_asked(
+    calibrated_once, wanted, tmp_path
+):
+    """Is a table of last year's runtime still right?"""
+    here = load_lut(calibrated_once[0])
+    (old_id,) = here.environments
+    rows = [{**row, "environment_id": "0123456789abcdef"} for row in here.table.to_pylist()]
+    strange = {"identity": {"device": "another board"}, "conditions": {}}
+    made = [
+        {**c, "scope": {**c["scope"], "environment_id": "0123456789abcdef"}}
+        for c in here.metadata["composition"]
+    ]
+    path = tmp_path / "lut.parquet"
+    facts = {"0123456789abcdef": strange}
+    write_lut(path, rows, metadata={"spaces": ["small"], "environments": facts, "composition": made})
+    with pytest.raises(BuildError, match=f"hwprof validate --measured-in {old_id}"):
+        validate(path, wanted, networks=4)
+    with pytest.raises(BuildError, match=r"here is environment .*, not 0123: networks can only be"):
+        validate(path, wanted, networks=4, measured_in="0123")
+    report = validate(path, wanted, networks=4, measured_in=old_id)
+    assert report.summary()["measured_in"] == old_id
+    assert report.errors.mean < 0.01
+    networks = load_lut(path).filter(granularity="network", environment_id=old_id)
+    assert len(networks) == 4
 
 
 def test_rows_of_two_kinds_are_named_and_one_must_be_chosen(table, wanted):
