@@ -156,7 +156,7 @@ class TvmBackend(Backend):
         database = TuningDatabase(Path(root).expanduser(), self.probe().version, resolved)
         tuned = tune(module, resolved, target.threads, self._budget(target), database)
         artifact = build_library(graph, tuned.module, resolved, lower_tuned)
-        return replace(artifact, metadata={**artifact.metadata, **tuned.described(database.id)})
+        return replace(artifact, metadata={**artifact.metadata, **tuned.described()})
 
     def prepare(self, artifact: Artifact, rng: np.random.Generator, target: Target) -> Session:
         compiled = _compiled_for(artifact, target)

@@ -67,17 +67,25 @@ class Tracker:
         Raises:
             BackendUnavailable: it does not.
         """
-        from tvm.rpc.base import TrackerCode
-
-        with self._opened() as talk:
-            servers = talk.ask([TrackerCode.SUMMARY])["server_info"]
-        keys = sorted({str(server["key"]).removeprefix("server:") for server in servers})
+        keys = self.keys()
         if self.key not in keys:
             raise BackendUnavailable(
                 f"the tracker {self.address} has no server with the key {self.key!r} (it has: "
                 f"{', '.join(keys) or 'none'}); on the device run: python -m tvm.exec.rpc_server "
                 f"--tracker {self.address} --key {self.key}"
             )
+
+    def keys(self) -> list[str]:
+        """The keys of the servers that it knows, free or not.
+
+        Raises:
+            BackendUnavailable: it does not answer.
+        """
+        from tvm.rpc.base import TrackerCode
+
+        with self._opened() as talk:
+            servers = talk.ask([TrackerCode.SUMMARY])["server_info"]
+        return sorted({str(server["key"]).removeprefix("server:") for server in servers})
 
     def request(self) -> tuple[str, int, str]:
         """Host, port and match key of a free server, waiting for one for `ANSWER_LIMIT_S`.
@@ -174,12 +182,17 @@ class Connection:
 
     def failed(self, error: Exception) -> BackendError:
         """What to raise for an exception of TVM's. The connection is given up: the next visit makes
-        a new one, since from outside a broken one looks like a failed kernel."""
+        a new one, since from outside a broken one looks like a failed kernel. A kernel that crashes ends
+        TVM's server too, but no kernel ends the tracker: where that is gone no op is to blame."""
         self.close()
         lines = [line for line in str(error).splitlines() if line.strip()]
         if lines and lines[0].startswith("RPCError: Error caught") and len(lines) > 1:
             lines = lines[1:]
         why = lines[0].strip()[:300] if lines else type(error).__name__
+        try:
+            self._tracker.keys()
+        except BackendUnavailable as gone:
+            return DeviceLost(f"lost the remote device {self._tracker.key} and its tracker: {gone}")
         return BackendError(f"the remote device {self._tracker.key} failed: {why}")
 
     def close(self) -> None:

@@ -55,10 +55,7 @@ class Search:
             rand_state=1 + seed,
             num_threads=self._workers,
         ).clone()
-        callbacks = list(meta_schedule.measure_callback.MeasureCallback.create("default"))
-        if deadline is not None:
-            callbacks.append(_make_deadline(deadline))
-        meta_schedule.task_scheduler.RoundRobin().tune(
+        _make_scheduler(deadline).tune(
             tasks=[context],
             task_weights=[1.0],
             max_trials_global=trials,
@@ -66,7 +63,7 @@ class Search:
             num_trials_per_iter=BATCH,
             builder=self._builder,
             runner=self._runner,
-            measure_callbacks=callbacks,
+            measure_callbacks=meta_schedule.measure_callback.MeasureCallback.create("default"),
             database=records,
             cost_model=self._costs,
         )
@@ -87,18 +84,27 @@ def _register_intrinsics() -> None:
         importlib.import_module(f"{name}.{processor}")
 
 
-def _make_deadline(deadline: float) -> Any:
-    """A callback that ends a task's search after the batch in which its time was up."""
+def _make_scheduler(deadline: float | None) -> Any:
+    """TVM's scheduler, for one task and ending after the batch in which its time was up. TVM terminates
+    the task after its last batch: a callback that has done so already fails there."""
     from tvm.ir.utils import derived_object
-    from tvm.s_tir.meta_schedule.measure_callback import PyMeasureCallback
+    from tvm.s_tir.meta_schedule.task_scheduler import PyTaskScheduler
 
     @derived_object
-    class Deadline(PyMeasureCallback):  # type: ignore[misc]
-        def apply(self, task_scheduler: Any, task_id: int, *_: Any) -> None:
-            if is_over(deadline):
-                task_scheduler.terminate_task(task_id)
+    class OneTask(PyTaskScheduler):  # type: ignore[misc]
+        begun = False
 
-    return Deadline()
+        def next_task_id(self) -> int:
+            """0 for one more batch, -1 for none. Asked before each batch; TVM ends the task itself when
+            the search has found all."""
+            if self._outer().tasks_[0].is_terminated:
+                return -1
+            if self.begun:
+                self.join_running_task(0)
+            self.begun = True
+            return -1 if is_over(deadline) else 0
+
+    return OneTask()
 
 
 @lru_cache

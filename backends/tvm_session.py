@@ -28,21 +28,26 @@ from hwprof.errors import BackendError
 
 FLOAT32 = np.dtype(np.float32)
 
+# Whether this process has asked TVM for more than one thread: its pool stays until the process ends.
+_has_pool = False
+
 
 def use_threads(threads: int) -> None:
     """Have kernels of this process run on so many threads, on the cores that the process may use.
 
     By default TVM pins the calling thread and its workers to the machine's first cores, whatever cores
     the process was given: `TVM_BIND_THREADS=0` forbids that. Its pool never grows, so it is made with
-    room for all cores, and with one thread it is not made at all.
+    room for all cores; a process that only ever asked for one thread has none.
 
     Raises:
         BackendError: the pool that this process has is too small.
     """
+    global _has_pool
     import tvm
 
     os.environ["TVM_BIND_THREADS"] = "0"
-    if threads > 1:
+    if threads > 1 or _has_pool:
+        _has_pool = True
         os.environ["TVM_NUM_THREADS"] = str(max(threads, os.cpu_count() or 1))
         tvm.get_global_func("runtime.config_threadpool")(1, threads)
         if tvm.runtime.num_threads() != threads:
@@ -106,6 +111,7 @@ class HostSession(Session):
         if self._call is None:
             return
         self.machine = self._call = self._result = None
+        self._buffers = []
         tvm.get_global_func("vm.builtin.memory_manager.clear")()
 
 

@@ -23,8 +23,6 @@ from hwprof.errors import BackendError, BackendUnavailable
 
 PACKAGES = {"xgboost": "xgboost-cpu", "psutil": "psutil", "cloudpickle": "cloudpickle"}
 
-_FAILED_S = 1e9
-
 
 @dataclass(frozen=True)
 class Budget:
@@ -43,8 +41,10 @@ class Tuned:
         tasks: how many different tasks it has.
         complete: of them, how many had all their trials.
         working: of them, how many have a candidate that ran; the others keep their default code.
-        trials: how many candidates a task gets.
-        measured: candidates that were measured now, for this op.
+        trials: how many candidates a task may have.
+        candidates: how many all of them had, chosen from for this op.
+        measured: of those, how many were measured now.
+        database: its name.
     """
 
     module: Any
@@ -52,12 +52,16 @@ class Tuned:
     complete: int
     working: int
     trials: int
+    candidates: int
     measured: int
+    database: str
 
-    def described(self, database: str) -> dict[str, Scalar]:
+    def described(self) -> dict[str, Scalar]:
         """Metadata of the artifact; `tuning` becomes a column of the row."""
-        plural = "task" if self.tasks == 1 else "tasks"
-        text = f"metaschedule, {self.trials} trials a task, {self.tasks} {plural}, database {database}"
+        text = (
+            f"metaschedule, {self.trials} trials a task, {_counted(self.tasks, 'task')}, "
+            f"{_counted(self.candidates, 'candidate')}, database {self.database}"
+        )
         if self.complete < self.tasks:
             text += f"; time was up for {self.tasks - self.complete} of them"
         if self.working < self.tasks:
@@ -89,11 +93,23 @@ def tune(
         prepared = _prepare(module, native)
         tasks = _extract(prepared, native)
         with database.locked():
+            for task in tasks:
+                database.mend(task)
             measured = _measure(tasks, native, threads, budget, database, deadline)
-            best = _best(tasks, native, database)
-        complete = sum(database.settled(name, budget.trials) for name in tasks)
-        module = _apply(prepared, native, best)
-        return Tuned(module, len(tasks), complete, len(best), budget.trials, measured)
+            best = _best(tasks, budget.trials, database)
+            complete = sum(database.settled(task, budget.trials) for task in tasks)
+            candidates = sum(min(database.records(task), budget.trials) for task in tasks)
+            name = database.name()
+        return Tuned(
+            module=_apply(prepared, native, best),
+            tasks=len(tasks),
+            complete=complete,
+            working=len(best),
+            trials=budget.trials,
+            candidates=candidates,
+            measured=measured,
+            database=name,
+        )
     except BackendError:
         raise
     except Exception as error:  # noqa: BLE001 - TVM raises whatever its C++ side threw
@@ -176,20 +192,18 @@ def _measure(
     return measured
 
 
-def _best(tasks: dict[str, Any], native: Any, database: TuningDatabase) -> Any:
+def _best(tasks: dict[str, Any], trials: int, database: TuningDatabase) -> Any:
     """A database in memory of the best record of each task: TVM reads no file while it compiles."""
     from tvm.s_tir.meta_schedule.database import MemoryDatabase, TuningRecord
 
     best = MemoryDatabase()
     for name, task in tasks.items():
-        if not database.records(name):
-            continue
-        nest = task.dispatched[0]
-        record = database.open(name).query_tuning_record(nest, native, task.task_name)
-        if record is None or min(float(s) for s in record.run_secs) >= _FAILED_S:
-            continue
-        workload = best.commit_workload(nest)
-        best.commit_tuning_record(
-            TuningRecord(record.trace, workload, record.run_secs, native, record.args_info)
-        )
+        record = database.best(name, trials)
+        if record is not None:
+            workload = best.commit_workload(task.dispatched[0])
+            best.commit_tuning_record(TuningRecord.from_json(record, workload))
     return best
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -12,6 +12,7 @@ by then is published.
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import time
@@ -28,18 +29,22 @@ from hwprof.ops import OpSpec
 GOAL = 2.0
 
 
-def build(arguments: list[str], space: Path, out: Path) -> None:
-    """One table, gone on with if it was begun before."""
+def build(arguments: list[str], space: Path, out: Path) -> str:
+    """One table, gone on with if it was begun before. Returns the id of the environment that it was
+    built in: the table keeps the rows of every one, such as of another number of trials."""
     command = [sys.executable, "-m", "hwprof", "build-lut", "--effort", "fast", "--json"]
     command += ["--space", str(space), "--out", str(out), *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode not in (0, 1, 130):
         raise SystemExit(f"{' '.join(command)} ended with exit code {done.returncode}")
+    planned = subprocess.run([*command, "--dry-run"], stdout=subprocess.PIPE, text=True, check=True)
+    return str(json.loads(planned.stdout)["environment_id"])
 
 
-def rows_of(path: Path, ops: list[OpSpec]) -> list[dict[str, Any] | None]:
-    """Rows in the blocks' order; None where there is no number."""
-    rows = {row["op_id"]: row for row in load_lut(path).table.to_pylist()}
+def rows_of(path: Path, ops: list[OpSpec], environment_id: str) -> list[dict[str, Any] | None]:
+    """Rows of one environment in the blocks' order; None where there is no number."""
+    every = load_lut(path).table.to_pylist()
+    rows = {row["op_id"]: row for row in every if row["environment_id"] == environment_id}
     found = [rows.get(op.op_id) for op in ops]
     return [row if row is not None and row["latency_ms"] is not None else None for row in found]
 
@@ -60,15 +65,17 @@ def main() -> None:
     tuned += ["--option", f"database={chosen.work / 'database'}"]
     if chosen.budget:
         tuned += ["--budget", chosen.budget]
-    start = time.monotonic()
-    build(tuned, space, chosen.work / "tuned.parquet")
-    tuning_s = time.monotonic() - start
-    build(["--backend", "tvm", "--target", "llvm"], space, chosen.work / "untuned.parquet")
-    build(["--backend", "onnxruntime"], space, chosen.work / "onnxruntime.parquet")
-    tables = {
-        name: rows_of(chosen.work / f"{name}.parquet", ops)
-        for name in ("tuned", "untuned", "onnxruntime")
+    builds = {
+        "tuned": tuned,
+        "untuned": ["--backend", "tvm", "--target", "llvm"],
+        "onnxruntime": ["--backend", "onnxruntime"],
     }
+    tables, took_s = {}, {}
+    for name, arguments in builds.items():
+        start = time.monotonic()
+        out = chosen.work / f"{name}.parquet"
+        tables[name] = rows_of(out, ops, build(arguments, space, out))
+        took_s[name] = time.monotonic() - start
     entries: list[dict[str, Any]] = []
     for op, row, default, base in zip(ops, *tables.values(), strict=True):
         if row is None or default is None or base is None:
@@ -92,7 +99,7 @@ def main() -> None:
         "trials_a_task": chosen.trials,
         "blocks_asked": len(ops),
         "blocks_done": len(entries),
-        "this_run_s": round(tuning_s, 1),
+        "this_run_s": round(took_s["tuned"], 1),
         "compile_s": round(sum(entry["compile_s"] for entry in entries), 1),
         "median_ratio": ratio,
         "goal": GOAL,

@@ -83,7 +83,6 @@ def _chosen(options: BuildOptions, plan: Plan) -> dict[str, Any]:
     return {
         "backend": options.backend,
         "target": options.resolved_target(),
-        "options": dict(options.options),
         "regime": options.regime,
         "threads": options.threads,
         "batch": options.batch,

@@ -102,6 +102,14 @@ def test_an_artifact_runs_in_another_process_on_the_cores_that_it_was_given(arti
         assert float(done.stdout) == pytest.approx(float(session.outputs()[0].sum()), rel=1e-6)
 
 
+def test_threads_are_set_for_each_session(artifact):
+    """TVM's pool once stayed at two threads for a session of one."""
+    for threads in (2, 1, 2, 1):
+        target = Target("llvm", threads=threads)
+        TvmBackend().prepare(artifact, np.random.default_rng(0), target).close()
+        assert tvm.runtime.num_threads() == threads
+
+
 def test_placement_counts_the_kernels_that_one_call_launches(backend, artifact):
     with backend.prepare(artifact, np.random.default_rng(0), HERE) as session:
         assert session.placement() == {"llvm": 3}

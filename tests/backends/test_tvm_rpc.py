@@ -1,15 +1,13 @@
 """TVM over its own RPC: a real tracker and real servers on the loopback interface."""
 
-import contextlib
 import os
-import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,101 +16,17 @@ from hwprof import ops
 from hwprof.backends import conformance, tvm_library, tvm_rpc
 from hwprof.backends.backend import Target
 from hwprof.backends.tvm import TvmBackend
-from hwprof.backends.tvm_rpc import Tracker
 from hwprof.errors import BackendError, BackendUnavailable, DeviceLost
 
 pytest.importorskip("tvm", reason="apache-tvm is not installed")
 pytest.importorskip("tornado", reason="TVM's RPC tracker needs tornado")
 
-KEY = "board"
-TRACKER = """
-import sys
-from tvm.rpc.tracker import PopenTrackerServerState
-state = PopenTrackerServerState("127.0.0.1", int(sys.argv[1]), int(sys.argv[1]) + 1, silent=True)
-state.thread.join()
-"""
-SERVER = """
-import sys
-from tvm.rpc.server import PopenRPCServerState
-state = PopenRPCServerState(
-    "127.0.0.1", int(sys.argv[2]), int(sys.argv[2]) + 1,
-    tracker_addr=("127.0.0.1", int(sys.argv[1])), key=sys.argv[3], silent=True,
-)
-state.thread.join()
-"""
-START_LIMIT_S = 60
-
-
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
-def start(code, *arguments):
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-
-
-def kill(process):
-    """With the process that a server forks for each connection."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def wait_for(tracker, answer=""):
-    """Until the tracker knows a server with the key, or refuses with the given words."""
-    deadline = time.monotonic() + START_LIMIT_S
-    while True:
-        try:
-            return tracker.check()
-        except BackendUnavailable as error:
-            if answer and answer in str(error):
-                return None
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-
-
-class Devices:
-    """One tracker, and servers that are started and killed on demand."""
-
-    def __init__(self):
-        self.port = free_port()
-        self.tracker = Tracker("127.0.0.1", self.port, KEY)
-        self._processes = [start(TRACKER, self.port)]
-        # A server that finds no tracker tries again after 5 s.
-        wait_for(self.tracker, "it has: none")
-        self.server = self.start_server()
-        wait_for(self.tracker)
-
-    def start_server(self):
-        self.server = start(SERVER, self.port, free_port(), KEY)
-        self._processes.append(self.server)
-        return self.server
-
-    def target(self, **changed):
-        options = {"rpc_tracker": self.tracker.address, "rpc_key": KEY, **changed}
-        return Target("llvm", 1, "float32", options)
-
-    def close(self):
-        for process in self._processes:
-            kill(process)
-
-
 @pytest.fixture(scope="module")
-def devices():
-    made = Devices()
-    yield made
-    made.close()
+def devices(new_devices):
+    return new_devices()
 
 
 @pytest.fixture
@@ -133,11 +47,16 @@ def small():
     return graph, TvmBackend().compile(graph, Target("llvm"))
 
 
+def serving_process(devices):
+    """The server's process for the open connection."""
+    tasks = Path(f"/proc/{devices.server.pid}/task").iterdir()
+    (child,) = [child for task in tasks for child in (task / "children").read_text().split()]
+    return child
+
+
 def serving(devices):
     """What the server's process for the open connection has mapped, and the files in its folder."""
-    pid = devices.server.pid
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    (child,) = [child for task in tasks for child in (task / "children").read_text().split()]
+    child = serving_process(devices)
     folder = Path(f"/proc/{child}/cwd").resolve()
     return Path(f"/proc/{child}/maps").read_text(), list(folder.iterdir())
 
@@ -207,13 +126,13 @@ def test_a_kernel_that_hangs_is_ended_by_the_server(devices, backend, small, mon
     with pytest.raises(BackendError, match="session has expired"):
         session.time_calls(1, group=10**9)
     session.close()
-    wait_for(devices.tracker)
+    devices.wait()
 
 
 def test_environment_names_the_device_and_not_the_way_to_it(devices, backend):
     here = backend.environment(Target("llvm"))
     there = backend.environment(devices.target())
-    assert there == {**here, "device": KEY, "reached_by": "tvm-rpc"}
+    assert there == {**here, "device": devices.key, "reached_by": "tvm-rpc"}
     assert backend.device(devices.target()) == "remote"
     assert backend.cache_states(devices.target()) == ("warm",)
 
@@ -246,7 +165,7 @@ def test_a_server_that_dies_fails_the_visit_and_another_one_takes_over(
     target = devices.target()
     session = backend.prepare(small[1], np.random.default_rng(0), target)
     session.run()
-    kill(devices.server)
+    devices.kill_server()
     with pytest.raises(BackendError, match="the remote device board failed") as caught:
         session.run()
     assert not isinstance(caught.value, DeviceLost)
@@ -257,7 +176,6 @@ def test_a_server_that_dies_fails_the_visit_and_another_one_takes_over(
     with pytest.raises(BackendUnavailable, match=r"no server with the key 'board' \(it has: none\)"):
         backend.check_target(target)
     devices.start_server()
-    wait_for(devices.tracker)
     with backend.prepare(small[1], np.random.default_rng(0), target) as session:
         session.run()
         assert len(session.outputs()) == 1
@@ -267,11 +185,52 @@ def test_a_connection_that_broke_between_two_visits_is_made_again(devices, backe
     target = devices.target()
     with backend.prepare(small[1], np.random.default_rng(0), target) as session:
         session.run()
-    kill(devices.server)
+    devices.kill_server()
     devices.start_server()
-    wait_for(devices.tracker)
     with backend.prepare(small[1], np.random.default_rng(0), target) as session:
         session.run()
+
+
+def test_when_the_tracker_is_gone_with_the_server_no_op_is_to_blame(new_devices, backend, small):
+    """The op in flight once stayed failed, though the way to the device was lost and not the op."""
+    devices = new_devices()
+    session = backend.prepare(small[1], np.random.default_rng(0), devices.target())
+    session.run()
+    devices.close()
+    with pytest.raises(
+        DeviceLost, match=r"lost the remote device board and its tracker: .*answer"
+    ) as caught:
+        session.time_calls(1)
+    assert "\n" not in str(caught.value)
+    session.close()
+
+
+@linux
+def test_an_old_connection_is_renewed_before_a_visit_and_a_young_one_kept(
+    devices, backend, small, monkeypatch
+):
+    """The server ends a connection after 15 minutes; a soak, in slices of a minute, may last longer."""
+    target, ahead_s, processes = devices.target(), [0.0], []
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + ahead_s[0])
+    monkeypatch.setattr(tvm_rpc, "time", clock)
+    renewed_s = tvm_rpc.CONNECTION_LIMIT_S / 3
+    for ahead_s[0] in (0.0, renewed_s - 60, renewed_s + 1, renewed_s + 2):
+        with backend.prepare(small[1], np.random.default_rng(0), target) as session:
+            session.run()
+            processes.append(serving_process(devices))
+    assert processes[0] == processes[1] != processes[2] == processes[3]
+
+
+def test_visits_go_on_for_longer_than_the_server_keeps_a_connection(
+    devices, backend, small, monkeypatch
+):
+    monkeypatch.setattr(tvm_rpc, "CONNECTION_LIMIT_S", 3)
+    target, begun, made = devices.target(), time.monotonic(), 0
+    while time.monotonic() - begun < 1.5 * tvm_rpc.CONNECTION_LIMIT_S:
+        with backend.prepare(small[1], np.random.default_rng(made), target) as session:
+            session.time_calls(5, group=1000)
+        made += 1
+    assert made > 1
 
 
 def test_an_unknown_key_is_refused_with_the_keys_that_there_are(devices):
@@ -280,9 +239,13 @@ def test_an_unknown_key_is_refused_with_the_keys_that_there_are(devices):
 
 
 def test_a_tracker_that_is_not_there_is_refused_at_once(backend):
-    target = Target("llvm", options={"rpc_tracker": f"127.0.0.1:{free_port()}", "rpc_key": KEY})
-    with pytest.raises(BackendUnavailable, match=r"does not answer.*Connection refused.*rpc_tracker"):
-        backend.check_target(target)
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{bound.getsockname()[1]}"
+        target = Target("llvm", options={"rpc_tracker": address, "rpc_key": "board"})
+        message = r"does not answer.*Connection refused.*rpc_tracker"
+        with pytest.raises(BackendUnavailable, match=message):
+            backend.check_target(target)
 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"", None])
@@ -301,7 +264,7 @@ def test_what_is_no_tracker_or_never_answers_is_refused(answer, backend, impatie
         thread = threading.Thread(target=serve)
         thread.start()
         address = f"127.0.0.1:{listener.getsockname()[1]}"
-        target = Target("llvm", options={"rpc_tracker": address, "rpc_key": KEY})
+        target = Target("llvm", options={"rpc_tracker": address, "rpc_key": "board"})
         try:
             with pytest.raises(BackendUnavailable, match="does not answer") as caught:
                 backend.check_target(target)
@@ -314,10 +277,10 @@ def test_what_is_no_tracker_or_never_answers_is_refused(answer, backend, impatie
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rpc_tracker": "nowhere", "rpc_key": KEY}, "give HOST:PORT"),
-        ({"rpc_tracker": "host:99999", "rpc_key": KEY}, "give HOST:PORT"),
+        ({"rpc_tracker": "nowhere", "rpc_key": "board"}, "give HOST:PORT"),
+        ({"rpc_tracker": "host:99999", "rpc_key": "board"}, "give HOST:PORT"),
         ({"rpc_tracker": "host:9190"}, "needs rpc_key"),
-        ({"rpc_key": KEY}, "needs rpc_tracker"),
+        ({"rpc_key": "board"}, "needs rpc_tracker"),
     ],
 )
 def test_half_an_address_is_refused(options, message, backend):

@@ -1,6 +1,7 @@
 """MetaSchedule's records: kept, shared between ops, taken up after a kill, mended when damaged."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -105,10 +106,64 @@ def test_a_killed_tuning_goes_on_where_it_stopped(resumed):
 def test_the_row_says_how_it_was_tuned(resumed):
     root, _, trials, artifact = resumed
     (folder,) = root.iterdir()
-    identity = folder.name.rsplit("-", 1)[1]
-    expected = f"metaschedule, {trials} trials a task, 1 task, database {identity}"
+    name = (folder / "name").read_text().strip()
+    expected = f"metaschedule, {trials} trials a task, 1 task, {count(root)} candidates, database {name}"
     assert artifact.metadata["tuning"] == expected
     assert (folder / "target.txt").read_text() == str(artifact.metadata["target_text"]) + "\n"
+
+
+def test_a_row_of_few_trials_takes_nothing_from_a_longer_tuning_in_the_same_database(resumed, tmp_path):
+    """The best of 1000 candidates once stood in a row that said 64. Here the longer tuning alone found
+    candidates that run."""
+    root, few, unbuilt_s = tmp_path / "longer", 2, 1e10
+    shutil.copytree(resumed[0], root)
+    (path,) = root.glob(RECORDS)
+    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+    for number, line in enumerate(lines):
+        line[1][1] = [unbuilt_s if number < few else 1e-6]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    texts = {}
+    for trials in (few, len(lines)):
+        artifact = TvmBackend().compile(CONV.lower(), target(root, trials=str(trials)))
+        assert artifact.metadata["measured_candidates"] == 0
+        texts[trials] = str(artifact.metadata["tuning"])
+    assert "no candidate ran" not in texts[len(lines)]
+    assert texts[few].endswith("; no candidate ran for 1 of them")
+    assert f", {few} trials a task, 1 task, {few} candidates, " in texts[few]
+
+
+def test_two_databases_of_one_target_have_two_names_in_the_row(tmp_path):
+    texts = []
+    for folder in ("here", "there", "here"):
+        tuned = target(tmp_path / folder, tuning_seconds="0.000001")
+        texts.append(str(TvmBackend().compile(CONV.lower(), tuned).metadata["tuning"]))
+    assert texts[0] == texts[2] != texts[1]
+    assert not [text for text in texts if "/" in text]
+
+
+def test_the_name_of_a_database_is_made_anew_where_its_file_is_damaged(tmp_path):
+    database = TuningDatabase(tmp_path, "0.27", resolve_target("llvm", 1))
+    with database.locked():
+        names = {database.name(), database.name()}
+        for damaged in (b"", b"\xff\xfe", b"../../etc"):
+            (database.folder / "name").write_bytes(damaged)
+            names.add(database.name())
+    assert len(names) == 4
+    assert {len(name) for name in names} == {8}
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+def test_when_time_runs_out_in_a_batch_the_tuning_ends_after_it(batches, tmp_path, monkeypatch):
+    """In the last batch of a task, TVM's scheduler once failed the row with an internal error."""
+    monkeypatch.setattr(tvm_search, "BATCH", BATCH)
+    monkeypatch.setattr(tvm_search, "POPULATION", POPULATION)
+    for module in (tvm_search, tvm_tuning):
+        monkeypatch.setattr(module, "is_over", lambda deadline: count(tmp_path) >= BATCH)
+    tuned = target(tmp_path, trials=str(batches * BATCH), tuning_seconds="3600")
+    artifact = TvmBackend().compile(CONV.lower(), tuned)
+    assert artifact.metadata["measured_candidates"] == count(tmp_path) == BATCH
+    said = "time was up for 1 of them" in str(artifact.metadata["tuning"])
+    assert said == (batches > 1)
 
 
 def test_ops_that_share_a_task_measure_it_once(resumed, capfd, tmp_path, monkeypatch):
@@ -140,11 +195,12 @@ def test_damaged_records_are_left_out_and_the_rest_serves(resumed, tmp_path, cap
     shutil.copytree(root, copy)
     (path,) = copy.glob(RECORDS)
     lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"\x00\xff\n" + lines[0] + b"[1]\n" + b"".join(lines[1:]))
+    damage = [b"\x00\xff\n", b"[1]\n", b"[0, []]\n", b'[0, [[], ["soon"]]]\n']
+    path.write_bytes(damage[0] + lines[0] + b"".join(damage[1:]) + b"".join(lines[1:]))
     artifact = TvmBackend().compile(CONV.lower(), target(copy, trials=str(len(lines))))
     assert artifact.metadata["measured_candidates"] == 0
     assert path.read_bytes() == b"".join(lines)
-    assert "2 damaged records left out" in caplog.text
+    assert "4 damaged records left out" in caplog.text
 
 
 def test_a_damaged_workload_costs_its_task_alone(resumed, tmp_path, caplog):
@@ -155,7 +211,7 @@ def test_a_damaged_workload_costs_its_task_alone(resumed, tmp_path, caplog):
     (path.parent / "database_workload.json").write_bytes(b'["0x12')
     database = TuningDatabase(copy, TvmBackend.probe().version, resolve_target("llvm", 1))
     assert database.records(path.parent.name) > 0
-    database.open(path.parent.name)
+    database.mend(path.parent.name)
     assert database.records(path.parent.name) == 0
     assert "the task is tuned anew" in caplog.text
 
