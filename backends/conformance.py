@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import io
 import json
 import os
+import re
 import sys
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -32,6 +35,9 @@ from hwprof.graph.reference import run_reference
 from hwprof.ops import OpSpec
 
 TOLERANCES = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1, "int8": 2e-1}
+# How runtimes call a processor and a GPU where they name a device, a provider or a kind of code.
+HOST_WORDS = ("cpu", "host", "llvm")
+GPU_WORDS = ("cuda", "gpu", "rocm", "opencl", "vulkan")
 
 Check = Callable[[Backend, Target], None]
 
@@ -49,6 +55,12 @@ def run_check(check: Check, backend: Backend, target: Target) -> str:
     except Exception as error:  # noqa: BLE001 - a third party's backend may raise anything
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
     return ""
+
+
+def tolerance(target: Target) -> float:
+    """Largest difference from the reference that is allowed, as a share of its largest value. TF32 keeps
+    as many bits of a factor as float16."""
+    return TOLERANCES["float16" if target.options.get("tf32") == "on" else target.dtype]
 
 
 def sample_ops(dtype: str) -> tuple[OpSpec, ...]:
@@ -138,7 +150,7 @@ def check_numerics(backend: Backend, target: Target) -> None:
             continue
         supported += 1
         for result, reference in zip(results, expected, strict=True):
-            _close(op.label, result, reference, TOLERANCES[target.dtype])
+            _close(op.label, result, reference, tolerance(target))
     _require(supported > 0, "no op kind at all is supported")
 
 
@@ -152,7 +164,7 @@ def check_chain(backend: Backend, target: Target) -> None:
     graph = ops.lower(chain)
     with opened(backend, graph, target) as session:
         results, expected = outputs_of(session, graph)
-    _close("chain", results[0], expected[0], 2 * TOLERANCES[target.dtype])
+    _close("chain", results[0], expected[0], 2 * tolerance(target))
 
 
 def check_fresh_sessions(backend: Backend, target: Target) -> None:
@@ -166,10 +178,7 @@ def check_fresh_sessions(backend: Backend, target: Target) -> None:
     with one, two, three:
         places = [tuple(s.addresses()) for s in (one, two, three)]
         _require(len(set(places)) == 3 or not any(places), "sessions share their input buffer")
-        same, other = (
-            np.array_equal(one.inputs()[0], two.inputs()[0]),
-            np.array_equal(one.inputs()[0], three.inputs()[0]),
-        )
+        same, other = (np.array_equal(one.inputs()[0], s.inputs()[0]) for s in (two, three))
         _require(same and not other, "inputs do not follow the seed")
         two.run()
         before = two.outputs()[0]
@@ -213,13 +222,60 @@ def check_close(backend: Backend, target: Target) -> None:
     raise ConformanceError("a closed session still runs")
 
 
+def check_close_frees_inputs(backend: Backend, target: Target) -> None:
+    """On the host nothing holds the input buffers of a closed session, not even the session itself."""
+    if backend.device(target) != "host":
+        return
+    artifact = backend.compile(_small_op(target).lower(), target)
+    session = backend.prepare(artifact, np.random.default_rng(0), target)
+    session.run()
+    held = [reference for buffer in session.input_buffers() for reference in _memory_of(buffer)]
+    session.close()
+    gc.collect()
+    _require(
+        all(reference() is None for reference in held),
+        "the input buffers live on after the session was closed",
+    )
+
+
+def _memory_of(array: NDArray[np.generic]) -> Iterator[weakref.ref[NDArray[np.generic]]]:
+    """The array, and the arrays whose memory it is a view of."""
+    shown: object = array
+    while isinstance(shown, np.ndarray):
+        yield weakref.ref(shown)
+        shown = shown.base
+
+
 def check_placement(backend: Backend, target: Target) -> None:
-    """Placement names where the nodes ran, with positive counts."""
+    """Placement names where the nodes ran, with positive counts and the same after each run. Where a
+    name speaks of another device than the target's, `fallback` says so in a sentence of one line."""
+    device = backend.device(target)
     with opened(backend, _small_op(target).lower(), target) as session:
         session.run()
-        placement = session.placement()
+        placement, fallback = dict(session.placement()), session.fallback()
+        session.run()
+        later = dict(session.placement())
     _require(bool(placement), "placement is empty")
-    _require(all(count > 0 for count in placement.values()), f"placement counts: {placement}")
+    _require(all(isinstance(n, int) and n > 0 for n in placement.values()), f"placement: {placement}")
+    _require(placement == later, f"placement was {placement}, then {later}")
+    _require("\n" not in fallback, f"fallback has more than one line: {fallback!r}")
+    strangers = [name for name in placement if _speaks_of_another(name, device)]
+    _require(
+        not strangers or bool(fallback.strip()),
+        f"the target's device is {device}, nodes ran on {', '.join(strangers)}, and fallback is empty",
+    )
+
+
+def _speaks_of_another(name: str, device: str) -> bool:
+    """Whether a name in a placement is of another device. A name that is neither of a host nor of a GPU
+    (a delegate, `simulated`) says nothing."""
+    words = name.lower()
+    if device == "host":
+        return any(word in words for word in GPU_WORDS)
+    if not device.startswith("cuda:"):
+        return False
+    index = re.search(r"cuda:\d+", words)
+    return any(word in words for word in HOST_WORDS) or bool(index and index[0] != device)
 
 
 def check_timings(backend: Backend, target: Target) -> None:
@@ -314,8 +370,8 @@ def check_synchronous(backend: Backend, target: Target) -> None:
 
 CHECKS: tuple[Check, ...] = (
     check_probe, check_environment, check_numerics, check_chain, check_fresh_sessions,
-    check_input_is_live, check_no_global_rng, check_close, check_placement, check_timings,
-    check_unsupported_dtype, check_options_are_identity, check_silent,
+    check_input_is_live, check_no_global_rng, check_close, check_close_frees_inputs, check_placement,
+    check_timings, check_unsupported_dtype, check_options_are_identity, check_silent,
 )  # fmt: skip
 DEVICE_CHECKS: tuple[Check, ...] = (check_work_takes_time, check_synchronous)
 

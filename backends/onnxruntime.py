@@ -35,13 +35,14 @@ from hwprof.backends.onnxruntime_cuda import (
     check_cuda,
     cuda_settings,
 )
-from hwprof.backends.onnxruntime_int8 import quantise, scheme
+from hwprof.backends.onnxruntime_int8 import quantise, require_quantiser, scheme
 from hwprof.backends.onnxruntime_session import (
     HOST_PROVIDER,
     OnnxRuntimeSession,
     float32_nodes,
     make_session,
     session_options,
+    version_numbers,
 )
 from hwprof.errors import BackendUnavailable, UnsupportedOp
 from hwprof.graph import Graph
@@ -85,7 +86,7 @@ class OnnxRuntimeBackend(Backend):
                 install=f"pip uninstall -y {' '.join(found)} && pip install {list(found)[-1]}",
             )
         distribution, version = found.popitem()
-        if _numbers(version) < OLDEST:
+        if version_numbers(version) < OLDEST:
             oldest = ".".join(map(str, OLDEST))
             return Availability(
                 False,
@@ -127,8 +128,6 @@ class OnnxRuntimeBackend(Backend):
             "graph_optimization": self.option(target, "graph_optimization"),
             "execution_mode": "sequential",
         }
-        if target.dtype == "int8":
-            told["quantisation"] = str(scheme())
         if target.name == "cuda":
             settings = cuda_settings(self._tf32(target))
             told["provider"] = CUDA_PROVIDER
@@ -136,6 +135,21 @@ class OnnxRuntimeBackend(Backend):
             told["tf32"] = self._tf32(target)
         elif "tf32" in target.options:
             raise BackendUnavailable("option tf32 is for the target cuda; leave it out for cpu")
+        return told
+
+    def compiler(self, target: Target) -> Mapping[str, Scalar]:
+        """On the CPU: the runtime that optimises the model, and how it quantises.
+
+        Raises:
+            BackendUnavailable: int8, and the quantiser is too old.
+        """
+        if target.name == "cuda":
+            return {}
+        version = self.probe().version
+        told: dict[str, Scalar] = {"compiler_version": version}
+        if target.dtype == "int8":
+            require_quantiser(version)
+            told["quantisation"] = str(scheme())
         return told
 
     def compile(self, graph: Graph, target: Target) -> Artifact:
@@ -187,13 +201,3 @@ class OnnxRuntimeBackend(Backend):
         provider = (CUDA_PROVIDER, cuda_settings(self._tf32(target)))
         options = session_options(level, target.threads, profile)
         return make_session(model, options, [provider, HOST_PROVIDER])
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """`1.18.0` as (1, 18, 0), up to the first part that is no number."""
-    numbers = []
-    for part in version.split("."):
-        if not part.isdecimal():
-            break
-        numbers.append(int(part))
-    return tuple(numbers)

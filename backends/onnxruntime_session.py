@@ -80,6 +80,16 @@ def make_session(model: bytes, options: Any, providers: Sequence[Any]) -> Any:
     return session
 
 
+def version_numbers(version: str) -> tuple[int, ...]:
+    """`1.18.0` as (1, 18, 0), up to the first part that is no number."""
+    numbers = []
+    for part in version.split("."):
+        if not part.isdecimal():
+            break
+        numbers.append(int(part))
+    return tuple(numbers)
+
+
 def element_type(value: Any) -> np.dtype[np.generic]:
     """Of a session's input or output."""
     return np.dtype(ELEMENT_TYPES[value.type])
@@ -158,6 +168,7 @@ class OnnxRuntimeSession(Session):
 
     def close(self) -> None:
         self._session = self._binding = None
+        self._inputs, self._outputs = [], []
 
     @staticmethod
     def _bind(bind: Any, value: Any, rng: np.random.Generator) -> NDArray[np.generic]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import metadata
@@ -21,8 +23,14 @@ from hwprof.backends.backend import (
     Target,
     import_runtime,
 )
-from hwprof.backends.pytorch_package import compile_package, cxx_version
-from hwprof.backends.pytorch_session import Program, PytorchSession, numpy_dtype, place_weight
+from hwprof.backends.pytorch_package import compile_package, cxx_version, import_inductor
+from hwprof.backends.pytorch_session import (
+    Program,
+    PytorchSession,
+    numpy_dtype,
+    place_weight,
+    refusal,
+)
 from hwprof.errors import BackendError, BackendUnavailable
 from hwprof.graph import Graph
 
@@ -76,6 +84,14 @@ class PytorchBackend(Backend):
         """The first compilation on a machine builds headers too: 42 s beside other work, 8 s after."""
         return COMPILE_LIMIT_S if self.option(target, "mode") == "compile" else None
 
+    def release(self) -> None:
+        """Hand the memory of GPUs that PyTorch keeps for later back to the driver. A process whose CUDA
+        broke cannot; its next session says so."""
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_initialized():
+            with contextlib.suppress(RuntimeError):
+                torch.cuda.empty_cache()
+
     def check_target(self, target: Target) -> None:
         self._check_options(target)
         torch = import_runtime("torch", INSTALL)
@@ -85,6 +101,7 @@ class PytorchBackend(Backend):
 
             check_cuda(torch, index)
         if self.option(target, "mode") == "compile":
+            import_inductor()
             cxx_version()
             if index is not None:
                 from hwprof.backends.pytorch_cuda import check_cuda_compiler
@@ -117,7 +134,10 @@ class PytorchBackend(Backend):
         self._configure(target)
         program = Program.seeded(graph)
         if self.option(target, "mode") == "compile":
-            program = replace(program, package=self._package(program, target))
+            try:
+                program = replace(program, package=self._package(program, target))
+            finally:
+                self.release()  # nobody asks a process that only compiles to
         return program.to_artifact()
 
     def _package(self, program: Program, target: Target) -> bytes:
@@ -127,14 +147,21 @@ class PytorchBackend(Backend):
         index, rng = cuda_index(target), np.random.default_rng(0)
         device = "cpu" if index is None else f"cuda:{index}"
         channels_last = self.option(target, "layout") == "channels_last"
+        if index is not None:
+            from hwprof.backends.pytorch_cuda import require_working
+
+            require_working(import_runtime("torch", INSTALL), index)
 
         def stand_in(values: NDArray[np.generic]) -> Tensor:
             return place_weight(values, channels_last, rng).to(device)
 
         graph, dtype = program.graph, numpy_dtype(program.graph.dtype)
-        weights = {name: stand_in(values) for name, values in program.weights.items()}
-        inputs = [stand_in(np.zeros(graph.shapes[name], dtype)) for name in graph.inputs]
-        return compile_package(to_torch(graph, weights), inputs)
+        try:
+            weights = {name: stand_in(values) for name, values in program.weights.items()}
+            inputs = [stand_in(np.zeros(graph.shapes[name], dtype)) for name in graph.inputs]
+            return compile_package(to_torch(graph, weights), inputs)
+        except RuntimeError as error:
+            raise refusal(error) from error
 
     def prepare(self, artifact: Artifact, rng: np.random.Generator, target: Target) -> Session:
         self._configure(target)

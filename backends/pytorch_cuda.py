@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from hwprof.backends.backend import Scalar, Session, import_runtime, random_values, require_open
 from hwprof.backends.pytorch_session import (
     Program,
+    first_line,
     load_program,
     numpy_dtype,
     refusal,
@@ -34,6 +37,11 @@ WARM_CALLS = 3
 # No GPU of today reaches 3 GHz for long, so that a spin lasts at least as long as it is meant to.
 SPIN_CYCLES_PER_NS = 3
 SPIN_MARGIN_NS = 20_000
+# Events tick every 0.5 us, which is 0.1 % of the least timing. Much more than that would hold more
+# launches of the shortest kernels (1 to 2 us) than the 1000 that CUDA queues before the host must wait.
+TICK_NS = 500
+LEAST_TIMING_MS = 0.5
+EMPTY_PAIRS = 21
 
 
 def check_cuda(torch: Any, index: int) -> None:
@@ -75,8 +83,13 @@ def cuda_environment(torch: Any, index: int) -> dict[str, Scalar]:
     """
     check_cuda(torch, index)
     gpu, _ = open_gpu(index)
+    name = gpu.name if gpu else torch.cuda.get_device_name(index)
+    if gpu is None:
+        # Asking torch has started CUDA, and now torch tells NVML which GPU this is: on a machine with
+        # GPUs of several kinds the next call would find a driver that this one did not.
+        gpu, _ = open_gpu(index)
     return {
-        "gpu": gpu.name if gpu else torch.cuda.get_device_name(index),
+        "gpu": name,
         "driver": gpu.driver if gpu else None,
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
@@ -93,13 +106,45 @@ def configure_cuda(torch: Any, tf32: bool) -> None:
     torch.backends.cudnn.deterministic = False
 
 
-class CudaSession(Session):
-    """Works on a stream of its own. Weights and inputs lie at random places in fresh allocations.
+def require_working(torch: Any, index: int) -> None:
+    """Start CUDA on GPU `index` in this process, or see that it still works there.
 
-    A timing is the time between two events on the stream. Before the first event the GPU spins for
-    longer than the host needs to launch the group, so that all of its kernels are queued when the first
-    one starts: else short kernels would be timed at the speed at which the host launches them. What the
-    host needs is told by `launch_calls`.
+    After a kernel that failed (an illegal address, an assertion of the device) every call of CUDA fails
+    with that error for as long as the process lives. The op that ran it has been told so; the next one
+    is not to blame. Nor is an op where the GPU itself is gone.
+
+    Raises:
+        DeviceLost: CUDA does not work in this process.
+        BackendError: other processes leave no memory for a context.
+    """
+    try:
+        torch.cuda.synchronize(index)
+    except RuntimeError as error:
+        if "out of memory" in str(error):
+            raise refusal(error) from error
+        raise DeviceLost(
+            f"cuda:{index} does not work in this process: {first_line(error)}; an earlier op broke it, "
+            "or the GPU is gone (`nvidia-smi` lists those that are there)"
+        ) from error
+
+
+@functools.cache
+def work_stream(index: int) -> Any:
+    """The stream of all sessions of this process on GPU `index`. What PyTorch's allocator holds for one
+    stream serves no other one: with a stream for each session (it hands out 32 in turn) freed memory
+    stayed with streams that were not used again."""
+    import torch
+
+    return torch.cuda.Stream(index)  # type: ignore[no-untyped-call]
+
+
+class CudaSession(Session):
+    """Weights and inputs lie at random places in fresh allocations.
+
+    A timing is the time between two events on the stream, less that of two events with nothing between
+    them. Before the first event the GPU spins for longer than the host needs to launch the group, so
+    that all of its kernels are queued when the first one starts: else short kernels would be timed at
+    the speed at which the host launches them. What the host needs is told by `launch_calls`.
     """
 
     def __init__(
@@ -114,28 +159,35 @@ class CudaSession(Session):
 
         self._torch: Any = torch
         self._graph = program.graph
-        self._device = torch.device("cuda", index)
+        self._index, self._device = index, torch.device("cuda", index)
         self._rng = rng
         self._channels_last = channels_last
         self._call: Callable[[], Sequence[Tensor]] | None = None
         self._captured: Any = None
         self._outputs: Sequence[Tensor] = ()
         self._sweep: Tensor | None = None
-        try:
-            torch.cuda.synchronize(self._device)
-        except RuntimeError as error:
-            raise DeviceLost(f"cuda:{index} stopped working before this op: {refusal(error)}") from error
+        self._weights: list[Tensor] = []
+        self._inputs: list[Tensor] = []
+        self._event_ns = 0
+        require_working(torch, index)
+        failure: BackendError | None = None
         try:
             with torch.cuda.device(self._device):
                 self._open(program, captured)
         except RuntimeError as error:
+            failure = refusal(error)
+        except BackendError as error:
+            failure = BackendError(str(error))
+        if failure is not None:
+            # Here, and without the error that was caught: its traceback holds weights and inputs.
             self.close()
-            torch.cuda.empty_cache()
-            raise refusal(error) from error
+            with contextlib.suppress(RuntimeError):  # where the GPU broke, the next session says so
+                torch.cuda.empty_cache()
+            raise failure
 
     def _open(self, program: Program, captured: bool) -> None:
         torch = self._torch
-        self._stream = torch.cuda.Stream(self._device)
+        self._stream = work_stream(self._index)
         weights = {name: self._place(values) for name, values in program.weights.items()}
         self._inputs = [
             self._place(
@@ -155,16 +207,17 @@ class CudaSession(Session):
         before = torch.cuda.memory_allocated(self._device)
         torch.cuda.reset_peak_memory_stats(self._device)
         if captured:
-            self._capture(self._call)
+            self._capture()
         self.run()
         self._peak_bytes = torch.cuda.max_memory_allocated(self._device) - before + placed
         self._launch_ns = min(self.launch_calls(WARM_CALLS))
+        self._event_ns = round(statistics.median(self._between_events(EMPTY_PAIRS, 0)))
 
-    def _capture(self, call: Callable[[], Sequence[Tensor]]) -> None:
+    def _capture(self) -> None:
         """Record one call as a CUDA graph, on the stream that it is replayed on."""
         torch = self._torch
         graph = torch.cuda.CUDAGraph()
-        with torch.inference_mode(), torch.cuda.graph(graph, stream=self._stream):
+        with self._working() as call, torch.cuda.graph(graph, stream=self._stream):
             outputs = call()
 
         def replay() -> Sequence[Tensor]:
@@ -204,7 +257,14 @@ class CudaSession(Session):
             self._stream.synchronize()
 
     def time_calls(self, count: int, group: int = 1) -> list[int]:
-        """Time on the GPU's clock, gaps between its kernels included; the two events add 1 to 2 us."""
+        """Time on the GPU's clock, gaps between its kernels included; a tick at least."""
+        return [max(TICK_NS, ns - self._event_ns) for ns in self._between_events(count, group)]
+
+    def least_timing_ms(self) -> float:
+        return LEAST_TIMING_MS
+
+    def _between_events(self, count: int, group: int) -> list[int]:
+        """`count` times in nanoseconds between two events with `group` calls between them."""
         torch, stream = self._torch, self._stream
         spin = SPIN_CYCLES_PER_NS * (2 * self._launch_ns * group + SPIN_MARGIN_NS)
         events = [
@@ -219,7 +279,7 @@ class CudaSession(Session):
                     self._outputs = call()
                 end.record(stream)
             stream.synchronize()
-            return [max(1, round(start.elapsed_time(end) * 1e6)) for start, end in events]
+            return [round(start.elapsed_time(end) * 1e6) for start, end in events]
 
     def launch_calls(self, count: int) -> list[int]:
         """Host time from call to return, the GPU idle before each."""
@@ -238,13 +298,14 @@ class CudaSession(Session):
         torch = self._torch
         if cache != "evicted":
             raise BackendError(f"cache state {cache!r} is unknown on cuda; choose of warm, evicted")
-        if self._sweep is None:
-            level2 = torch.cuda.get_device_properties(self._device).L2_cache_size
-            if level2 <= 0:
-                raise BackendError("the GPU does not tell the size of its cache; measure --cache warm")
-            self._sweep = torch.empty(2 * level2, dtype=torch.uint8, device=self._device)
-            torch.cuda.synchronize(self._device)
         with self._working():
+            if self._sweep is None:
+                level2 = torch.cuda.get_device_properties(self._device).L2_cache_size
+                if level2 <= 0:
+                    raise BackendError(
+                        "the GPU does not tell the size of its cache; measure --cache warm"
+                    )
+                self._sweep = torch.empty(2 * level2, dtype=torch.uint8, device=self._device)
             self._sweep.zero_()
 
     def inputs(self) -> list[Array]:
@@ -282,12 +343,11 @@ class CudaSession(Session):
         return self._peak_bytes, "torch.cuda.max_memory_allocated over one warm call"
 
     def close(self) -> None:
-        if self._call is None:
-            return
-        # An error of the device was raised by the call that met it; closing must free the rest.
-        with contextlib.suppress(RuntimeError):
-            self._torch.cuda.synchronize(self._device)
-            if self._captured is not None:
-                self._captured.reset()
+        if self._call is not None:
+            # An error of the device was raised by the call that met it; closing must free the rest.
+            with contextlib.suppress(RuntimeError):
+                self._torch.cuda.synchronize(self._device)
+                if self._captured is not None:
+                    self._captured.reset()
         self._call = self._captured = self._sweep = None
         self._outputs, self._weights, self._inputs = (), [], []

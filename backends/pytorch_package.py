@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import importlib
 import io
 import os
 import shutil
@@ -25,13 +26,37 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.fx import GraphModule
 
+# Inductor takes some 180 settings from variables of the environment when it is imported, and a few
+# later: passes, tuning, flags of the C++ compiler. Two change where it works, not what it makes.
+VARIABLES = ("TORCHINDUCTOR_", "AOT_INDUCTOR_", "AOTINDUCTOR_")
+WITHOUT_EFFECT = ("TORCHINDUCTOR_CACHE_DIR", "TORCHINDUCTOR_COMPILE_THREADS")
+
+
+def import_inductor() -> None:
+    """Import Inductor with its own defaults: variables that would change them are taken out of this
+    process, since numbers of two settings must not mix in one environment.
+
+    Raises:
+        BackendUnavailable: it is imported already, so that they may have taken effect.
+    """
+    found = [name for name in os.environ if name.startswith(VARIABLES) and name not in WITHOUT_EFFECT]
+    if found and "torch._inductor.config" in sys.modules:
+        raise BackendUnavailable(
+            f"--option mode=compile takes Inductor's own defaults; unset {', '.join(sorted(found))}"
+        )
+    for name in found:
+        del os.environ[name]
+    importlib.import_module("torch._inductor.config")
+
 
 def compile_package(module: GraphModule, inputs: list[Tensor]) -> bytes:
     """Machine code for these very shapes, strides, device and number of threads.
 
     Raises:
         BackendError: Inductor or its C++ compiler refused.
+        BackendUnavailable: as `import_inductor`.
     """
+    import_inductor()
     import torch
     from torch._inductor import aot_compile, config
     from torch._inductor.package.package import package_aoti
@@ -96,7 +121,8 @@ class _Library:
 
 
 _LIBRARIES: dict[tuple[bytes, int], _Library] = {}
-# Each library lies unpacked in a folder of its own, which goes when torch lets go of it.
+# Each library lies unpacked in a folder of its own, which goes when torch lets go of it. torch 2.13 puts
+# it into $TMPDIR, so that it goes with a killed worker too; older versions (2.6) put it into /tmp.
 atexit.register(_LIBRARIES.clear)
 
 

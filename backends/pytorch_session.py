@@ -137,7 +137,7 @@ class PytorchSession(Session):
 
     def close(self) -> None:
         self._call = None
-        self._outputs = ()
+        self._outputs, self._buffers = (), []
 
 
 def load_program(
@@ -199,10 +199,14 @@ def numpy_dtype(dtype: str) -> np.dtype[Any]:
 
 
 def refusal(error: Exception) -> BackendError:
-    """What the runtime said, in one line: the first that is not a heading."""
+    """What the runtime said, in one line."""
+    return BackendError(f"pytorch refused: {first_line(error)}")
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text that is not empty."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    first = lines[0] if lines else type(error).__name__
-    return BackendError(f"pytorch refused: {first[:300]}")
+    return (lines or [type(error).__name__])[0][:300]
 
 
 def _weight_names(graph: Graph) -> list[tuple[int, str, str]]:

@@ -23,6 +23,8 @@ from hwprof.backends.backend import (
     Target,
     import_runtime,
 )
+from hwprof.backends.tflite_int8 import INSTALL as INSTALL_QUANTIZER
+from hwprof.backends.tflite_int8 import RECIPE, quantise
 from hwprof.backends.tflite_session import TfliteSession, load, nodes_taken
 from hwprof.errors import BackendError, BackendUnavailable, UnsupportedOp
 from hwprof.graph import Graph
@@ -97,6 +99,21 @@ class TfliteBackend(Backend):
         }
         return facts
 
+    def compiler(self, target: Target) -> Mapping[str, Scalar]:
+        """Of int8: what quantises, and how.
+
+        Raises:
+            BackendUnavailable: ai-edge-quantizer is not installed.
+        """
+        if target.dtype != "int8":
+            return {}
+        version = _version("ai-edge-quantizer")
+        if not version:
+            raise BackendUnavailable(
+                f"int8 needs the package ai-edge-quantizer; run: {INSTALL_QUANTIZER}"
+            )
+        return {"quantizer": f"ai-edge-quantizer {version}, {RECIPE}"}
+
     def compile(self, graph: Graph, target: Target) -> Artifact:
         if target.dtype not in self.dtypes:
             raise UnsupportedOp(
@@ -108,10 +125,7 @@ class TfliteBackend(Backend):
         model = to_tflite(graph, "float16" if target.dtype == "float16" else "float32")
         if target.dtype != "int8":
             return Artifact(model)
-        from hwprof.backends.tflite_int8 import RECIPE, quantise
-
-        quantizer = f"ai-edge-quantizer {_version('ai-edge-quantizer')}, {RECIPE}"
-        return Artifact(quantise(model, graph), {"quantizer": quantizer})
+        return Artifact(quantise(model, graph), self.compiler(target))
 
     def prepare(self, artifact: Artifact, rng: np.random.Generator, target: Target) -> TfliteSession:
         runtime, _ = self._runtime(target)

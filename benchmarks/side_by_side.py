@@ -4,7 +4,8 @@
 
 Each column is a `hwprof build-lut` of its own, one thread, effort fast. A backend or option that is not
 available is listed with the reason. `--python PATH` adds tflite-runtime in its own interpreter, `--only
-TEXT` keeps the columns whose label holds the text; columns that are in the result already stay.
+TEXT` keeps the columns whose label holds the text; columns that are in the result already stay. The
+result is written after each column.
 """
 
 from __future__ import annotations
@@ -117,6 +118,47 @@ def measure(column: Column, ops: list[OpSpec], folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def earlier_columns(out: Path, ops: list[OpSpec]) -> dict[str, Any]:
+    """What the result holds already. Ends the program where that is of other blocks: their rows cannot
+    stand beside these."""
+    if not out.exists():
+        return {}
+    before = json.loads(out.read_text())
+    if before["blocks"] != [op.label for op in ops]:
+        sys.exit(
+            f"{out} holds {len(before['blocks'])} blocks, which are not the {len(ops)} asked for; "
+            "give --blocks as before, or another --out"
+        )
+    columns: dict[str, Any] = before["columns"]
+    return columns
+
+
+def compare(results: dict[str, Any]) -> None:
+    """Each column's times as a median multiple of onnxruntime's, where that has been measured."""
+    if "rows" not in results.get("onnxruntime", {}):
+        return
+    base = np.array([row["latency_ms"] for row in results["onnxruntime"]["rows"]], dtype=float)
+    for result in results.values():
+        if "rows" in result:
+            own = np.array([row["latency_ms"] for row in result["rows"]], dtype=float)
+            result["median_time_of_onnxruntime"] = float(np.nanmedian(own / base))
+
+
+def summary(label: str, result: dict[str, Any]) -> tuple[str, str, str]:
+    """A line of the printed table."""
+    if "rows" not in result:
+        return label, result["not_run"], ""
+    times = result.get("median_time_of_onnxruntime")
+    goal = result["goal_compile_plus_load_ms"]
+    return (
+        label,
+        f"{'' if times is None else f'{times:.2f}x onnxruntime, '}half width "
+        f"{result['median_half_width_percent']:.1f} %, compile "
+        f"{result['median_compile_ms']:.1f} + load {result['median_load_ms']:.1f} ms",
+        f"compile + load goal {goal:g} ms" if goal else "",
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--blocks", type=int, default=50)
@@ -125,31 +167,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     chosen = parser.parse_args()
     ops = blocks(chosen.blocks)
-    before = json.loads(chosen.out.read_text())["columns"] if chosen.out.exists() else {}
-    results: dict[str, Any] = dict(before)
+    results = earlier_columns(chosen.out, ops)
+    wanted = [column for column in columns(chosen.python) if chosen.only in column.label]
+    if not wanted:
+        sys.exit(f"no column is called {chosen.only!r}; choose of {[c.label for c in columns(None)]}")
     with tempfile.TemporaryDirectory() as folder:
-        for column in columns(chosen.python):
-            if chosen.only in column.label:
-                results[column.label] = measure(column, ops, Path(folder))
-    base = np.array([row["latency_ms"] for row in results["onnxruntime"]["rows"]], dtype=float)
-    lines = []
-    for label, result in results.items():
-        if "not_run" in result:
-            lines.append((label, result["not_run"], ""))
-            continue
-        own = np.array([row["latency_ms"] for row in result["rows"]], dtype=float)
-        result["median_time_of_onnxruntime"] = float(np.nanmedian(own / base))
-        goal = result["goal_compile_plus_load_ms"]
-        lines.append(
-            (
-                label,
-                f"{result['median_time_of_onnxruntime']:.2f}x onnxruntime, half width "
-                f"{result['median_half_width_percent']:.1f} %, compile "
-                f"{result['median_compile_ms']:.1f} + load {result['median_load_ms']:.1f} ms",
-                f"compile + load goal {goal:g} ms" if goal else "",
-            )
-        )
-    write_result(chosen.out, {"blocks": [op.label for op in ops], "columns": results})
+        for column in wanted:
+            results[column.label] = measure(column, ops, Path(folder))
+            compare(results)
+            write_result(chosen.out, {"blocks": [op.label for op in ops], "columns": results})
+    lines = [summary(label, result) for label, result in results.items()]
     print_table(f"{len(ops)} blocks of s3nas, one thread", lines)
 
 

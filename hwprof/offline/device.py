@@ -90,6 +90,9 @@ def device_environment(plan: OfflinePlan, told: Mapping[str, Any], name: str) ->
         **plan.environment,
         "runtime_version": told["runtime_version"],
     }
+    if "compiler_version" in plan.environment:
+        # Exported models are not optimised: the device's own runtime does it as it loads them.
+        identity["compiler_version"] = told["runtime_version"]
     conditions = {
         **filled(CONDITIONS, past),
         "measuring_cores": told["measuring_cores"],

@@ -97,7 +97,8 @@ def _plan(
         raise BuildError(f"no op of {space.name} compiles; the first: {reasons[0]}")
     target = options.target_there()
     runtime = backend.option(target, "runtime") if "runtime" in backend.options else backend.name
-    environment = {**backend.environment(_target_here(options)), "runtime": runtime}
+    here = _target_here(options)
+    environment = {**backend.compiler(here), **backend.environment(here), "runtime": runtime}
     environment.pop("runtime_version", None)
     return OfflinePlan(
         backend=options.backend,

@@ -6,15 +6,17 @@ import sys
 import tempfile
 import types
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
+from onnxruntime.quantization import QuantType, quantize_static
 
 from hwprof import ops
 from hwprof.backends import onnxruntime as backend_module
 from hwprof.backends import onnxruntime_cuda, onnxruntime_int8
-from hwprof.backends.backend import Artifact, Target
+from hwprof.backends.backend import Artifact, Availability, Target
 from hwprof.backends.conformance import CHECKS, check_numerics, opened
 from hwprof.backends.onnxruntime import OnnxRuntimeBackend
 from hwprof.backends.onnxruntime_cuda import CUDA_PROVIDER, OnnxRuntimeDeviceSession, check_cuda
@@ -22,6 +24,7 @@ from hwprof.backends.onnxruntime_int8 import Scheme, scheme
 from hwprof.backends.onnxruntime_session import HOST_PROVIDER, make_session, session_options
 from hwprof.errors import BackendError, BackendUnavailable, UnsupportedOp
 from hwprof.graph import GraphBuilder
+from hwprof.graph.onnx_emitter import to_onnx
 
 INT8 = Target("cpu", 1, "int8")
 IMAGE = (1, 8, 12, 12)
@@ -157,10 +160,83 @@ def test_optimisation_level_reaches_the_runtime_and_the_environment():
     assert backend.environment(Target("cpu"))["graph_optimization"] == "all"
 
 
-def test_quantisation_is_part_of_the_environment_of_int8_alone():
+def test_what_optimises_and_quantises_is_told_apart_from_what_runs():
+    """With `--python` the ops run on another version of onnxruntime than the one that compiles them."""
     backend = OnnxRuntimeBackend()
-    assert backend.environment(INT8)["quantisation"] == str(scheme())
-    assert "quantisation" not in backend.environment(Target("cpu"))
+    version = backend.probe().version
+    assert backend.compiler(Target("cpu")) == {"compiler_version": version}
+    assert backend.compiler(INT8) == {"compiler_version": version, "quantisation": str(scheme())}
+    assert backend.compiler(Target("cuda")) == {}  # each session optimises the model itself
+    assert not {"compiler_version", "quantisation"} & set(backend.environment(INT8))
+
+
+def test_quantiser_that_takes_no_quantised_weights_is_refused_before_the_build(monkeypatch):
+    monkeypatch.setattr(
+        OnnxRuntimeBackend, "probe", classmethod(lambda cls: Availability(True, "1.20.1"))
+    )
+    assert OnnxRuntimeBackend().compiler(Target("cpu")) == {"compiler_version": "1.20.1"}
+    with pytest.raises(BackendUnavailable, match=r"1\.21 or newer.*1\.20\.1.*pip install -U"):
+        OnnxRuntimeBackend().compiler(INT8)
+
+
+@pytest.mark.parametrize("bits", [8, 7])
+@pytest.mark.parametrize("shape", [(16, 8, 3, 3), (24, 1, 5, 5), (10, 32)])
+def test_weights_are_quantised_as_the_quantiser_does_channel_by_channel(monkeypatch, shape, bits):
+    from onnxruntime.quantization.quant_utils import quantize_data
+
+    monkeypatch.setattr(onnxruntime_int8, "scheme", lambda: Scheme("uint8", bits))
+    weight = np.random.default_rng(7).standard_normal(shape).astype(np.float32)
+    weight[3] = 0.0
+    stored, scales = onnxruntime_int8.stored_weight(weight)
+    assert (stored.dtype, scales.dtype) == (np.int8, np.float32)
+    for channel, values, scale in zip(weight, stored, scales, strict=True):
+        zero, expected_scale, expected = quantize_data(
+            channel.ravel(), onnx.TensorProto.INT8, symmetric=True, reduce_range=bits == 7
+        )
+        assert (zero, scale) == (0, expected_scale)
+        assert np.array_equal(values.ravel(), expected)
+
+
+def test_model_holds_the_very_numbers_that_quantize_static_would_give(tmp_path):
+    """Weights quantised before and calibration on one thread save time, and change nothing."""
+    graph = ops.mixconv(IMAGE, 8, {3: 16, 5: 16}, se_ratio=0.25, activation="relu", dtype="int8").lower()
+    onnx.save_model(to_onnx(replace(graph, dtype="float32")), tmp_path / "float32.onnx")
+    quantize_static(
+        tmp_path / "float32.onnx", tmp_path / "int8.onnx", onnxruntime_int8._Calibration(graph),
+        op_types_to_quantize=onnxruntime_int8.QUANTISED_KINDS, per_channel=True,
+        reduce_range=scheme().weight_bits == 7, weight_type=QuantType.QInt8,
+        activation_type=QuantType.QUInt8 if scheme().activation == "uint8" else QuantType.QInt8,
+        extra_options={"ForceQuantizeNoInputCheck": True},
+    )  # fmt: skip
+    theirs = onnx.load_model(tmp_path / "int8.onnx").graph
+    onnxruntime_int8._open_borders(theirs)
+    ours = onnx.load_model_from_string(onnxruntime_int8.quantise(graph)[0]).graph
+    for told in ("node", "initializer"):
+        assert numbers(getattr(ours, told)) == numbers(getattr(theirs, told))
+
+
+def numbers(parts):
+    """Kinds of nodes, or types, shapes and bytes of constants; names differ."""
+    return Counter(
+        part.op_type if isinstance(part, onnx.NodeProto)
+        else (part.data_type, tuple(part.dims), onnx.numpy_helper.to_array(part).tobytes())
+        for part in parts
+    )  # fmt: skip
+
+
+def test_int8_weights_keep_a_scale_for_each_channel_and_are_quantised_once():
+    graph = ops.fused_mbconv(IMAGE, 8, 3, 4, dtype="int8").lower()
+    model = onnx.load_model_from_string(onnxruntime_int8.quantise(graph)[0])
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    writers = {name: node for node in model.graph.node for name in node.output}
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    assert len(convolutions) == 2
+    for node in convolutions:
+        source = writers[node.input[1]]
+        assert source.op_type == "DequantizeLinear"
+        stored, scales = (constants[name] for name in source.input[:2])
+        assert stored.data_type == onnx.TensorProto.INT8
+        assert list(scales.dims) == [stored.dims[0]]
 
 
 def test_setting_of_cuda_is_refused_on_the_cpu():

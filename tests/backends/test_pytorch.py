@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +28,7 @@ from hwprof.backends.conformance import (
     outputs_of,
 )
 from hwprof.backends.pytorch import PytorchBackend
-from hwprof.backends.pytorch_package import cxx_compiler
+from hwprof.backends.pytorch_package import WITHOUT_EFFECT, cxx_compiler, import_inductor
 from hwprof.backends.pytorch_session import place_weight
 from hwprof.errors import BackendError, BackendUnavailable, UnsupportedOp
 from hwprof.graph import GraphBuilder
@@ -201,6 +206,100 @@ def test_cuda_on_a_cpu_build_of_torch_names_the_package():
     for ask in (PytorchBackend().environment, PytorchBackend().check_target):
         with pytest.raises(BackendUnavailable, match=r"this torch \(.+\) has no CUDA; install"):
             ask(Target("cuda"))
+
+
+INDUCTOR_SETTINGS = """
+import json
+from hwprof.backends.pytorch_package import import_inductor
+import_inductor()
+from torch._inductor import config
+print(json.dumps({name: repr(value) for name, value in config.get_config_copy().items()}))
+"""
+
+
+def test_no_variable_of_the_users_environment_changes_what_inductor_makes():
+    """All that its configuration reads, set to one value: some would tune for minutes, some fold weights
+    into the code, some are refused."""
+    source = find_spec("torch._inductor.config").origin
+    names = set(re.findall(r'"((?:TORCHINDUCTOR|AOT_?INDUCTOR)_[A-Z0-9_]+)"', Path(source).read_text()))
+    assert {"TORCHINDUCTOR_MAX_AUTOTUNE", "TORCHINDUCTOR_FREEZING"} <= names
+    clean = {name: value for name, value in os.environ.items() if name not in names}
+    settings = [
+        subprocess.run(
+            [sys.executable, "-c", INDUCTOR_SETTINGS],
+            env=environment, capture_output=True, text=True, check=True,
+        ).stdout
+        for environment in (clean, clean | dict.fromkeys(names - set(WITHOUT_EFFECT), "1"))
+    ]  # fmt: skip
+    assert json.loads(settings[0]) == json.loads(settings[1])
+
+
+def test_a_setting_that_inductor_may_have_read_already_is_refused(monkeypatch):
+    import_inductor()
+    monkeypatch.setenv("TORCHINDUCTOR_FREEZING", "1")
+    for ask in (
+        lambda: PytorchBackend().check_target(COMPILE),
+        lambda: PytorchBackend().compile(ops.skip((1, 8, 4, 4)).lower(), COMPILE),
+    ):
+        with pytest.raises(BackendUnavailable, match="own defaults; unset TORCHINDUCTOR_FREEZING"):
+            ask()
+    monkeypatch.delenv("TORCHINDUCTOR_FREEZING")
+    monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    import_inductor()
+
+
+LOADED_LIBRARIES = """
+import sys
+import numpy as np
+from hwprof.backends.backend import Artifact, Target
+from hwprof.backends.pytorch import PytorchBackend
+metadata = {"graph": sys.argv[2], "weight_bytes": int(sys.argv[3])}
+artifact = Artifact(open(sys.argv[1], "rb").read(), metadata)
+target = Target("cpu", options={"mode": "compile"})
+session = PytorchBackend().prepare(artifact, np.random.default_rng(5), target)
+session.run()
+print(*{line.split()[-1] for line in open("/proc/self/maps") if ".wrapper.so" in line}, flush=True)
+sys.stdin.read()
+"""
+
+
+@needs_compiler
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells what is loaded")
+def test_what_a_killed_worker_unpacked_lies_in_its_own_temporary_folder(tmp_path):
+    artifact = Remembering().compile(ops.mbconv((1, 8, 12, 12), 8, 3, 6).lower(), COMPILE)
+    path, scratch = tmp_path / "data", tmp_path / "scratch"
+    path.write_bytes(artifact.data)
+    scratch.mkdir()
+    told = [str(artifact.metadata[name]) for name in ("graph", "weight_bytes")]
+    worker = subprocess.Popen(
+        [sys.executable, "-c", LOADED_LIBRARIES, str(path), *told],
+        env={**os.environ, "TMPDIR": str(scratch)},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    loaded = worker.stdout.readline().split()
+    worker.kill()
+    worker.communicate()
+    assert loaded, "the library was not found among the mapped files"
+    assert all(Path(library).is_relative_to(scratch) for library in loaded)
+    assert all(Path(library).exists() for library in loaded), "SIGKILL leaves it to the pipeline"
+
+
+def test_memory_of_gpus_is_handed_back_only_where_cuda_was_started(monkeypatch):
+    emptied = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
+    for started in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda started=started: started)
+        PytorchBackend().release()
+    assert emptied == [True]
+
+
+def test_releasing_imports_no_torch():
+    program = (
+        "import sys; from hwprof.backends.pytorch import PytorchBackend as B; B().release(); "
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_a_missing_compiler_is_named_with_the_command(monkeypatch):

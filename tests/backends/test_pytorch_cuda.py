@@ -1,9 +1,9 @@
-"""PyTorch on CUDA: refusals and the order of work without a GPU; the contract and the clock on one."""
+"""PyTorch on CUDA without a GPU: refusals, and the order of work on a stand-in for the device."""
 
 from __future__ import annotations
 
 import contextlib
-import time
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,26 +12,14 @@ import torch
 
 from hwprof import ops
 from hwprof.backends import pytorch_cuda
-from hwprof.backends.backend import Artifact, Target
-from hwprof.backends.conformance import (
-    CHECKS,
-    DEVICE_CHECKS,
-    check_chain,
-    check_numerics,
-    opened,
-    outputs_of,
-)
+from hwprof.backends.backend import Target
+from hwprof.backends.conformance import outputs_of
 from hwprof.backends.pytorch import PytorchBackend
 from hwprof.backends.pytorch_cuda import SPIN_CYCLES_PER_NS, CudaSession, check_cuda, cuda_environment
 from hwprof.backends.pytorch_session import Program
 from hwprof.errors import BackendError, BackendUnavailable, DeviceLost
 
-needs_gpu = pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="this machine has no GPU that torch can use"
-)
-
-
-# Without a GPU: what is refused.
+# What is refused.
 
 
 def fake_torch(cuda="13.0", available=True, count=1):
@@ -75,6 +63,20 @@ def test_the_environment_holds_gpu_driver_and_libraries(monkeypatch):
     assert without == {**with_nvml, "driver": None}
 
 
+def test_the_environment_is_the_same_before_and_after_cuda_has_started(monkeypatch):
+    """With GPUs of several kinds NVML can tell which is `cuda:0` only once torch has started CUDA, and
+    asking torch for the GPU's name starts it."""
+    torch_, gpu = fake_torch(), SimpleNamespace(name="NVIDIA H200", driver="580.159.04")
+    started = []
+    torch_.cuda.get_device_name = lambda index: started.append(True) or "NVIDIA H200"
+    monkeypatch.setattr(
+        pytorch_cuda, "open_gpu", lambda index: (gpu, "") if started else (None, "which is not told")
+    )
+    first = cuda_environment(torch_, 0)
+    assert first["driver"] == "580.159.04"
+    assert first == cuda_environment(torch_, 0)
+
+
 def test_modes_of_the_process_are_set_explicitly():
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic)
@@ -87,7 +89,7 @@ def test_modes_of_the_process_are_set_explicitly():
         matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = before
 
 
-# Without a GPU: the order of work, on a stand-in for the stream whose clock counts what is queued.
+# The order of work, on a stand-in for the stream whose clock counts what is queued.
 
 
 class FakeDevice:
@@ -96,6 +98,8 @@ class FakeDevice:
     def __init__(self):
         self.log, self.now_ms, self.broken = [], 0.0, False
         self.peak = self.allocated = 0
+        self.event_ms = 0.0
+        self.placed = []  # weak references to all that lies on it
 
     def work(self):
         """What the ops of one call take: the stand-in cannot see them, so the module tells."""
@@ -106,6 +110,9 @@ class FakeDevice:
         if self.broken:
             raise RuntimeError("CUDA error: an illegal memory access was encountered\nmore text")
         self.log.append("synchronize")
+
+    def empty_cache(self):
+        self.log.append(("empty", sum(reference() is not None for reference in self.placed)))
 
     def spin(self, cycles):
         self.log.append(("spin", cycles))
@@ -131,6 +138,7 @@ def device(monkeypatch):
         def record(self, stream):
             made.log.append("event")
             self.at_ms = made.now_ms
+            made.now_ms += made.event_ms
 
         def elapsed_time(self, end):
             return end.at_ms - self.at_ms
@@ -152,7 +160,7 @@ def device(monkeypatch):
         "Stream": Stream, "Event": Event, "CUDAGraph": CUDAGraph, "graph": capture,
         "device": lambda device: contextlib.nullcontext(),
         "stream": lambda stream: contextlib.nullcontext(),
-        "synchronize": made.synchronize, "_sleep": made.spin, "empty_cache": lambda: None,
+        "synchronize": made.synchronize, "_sleep": made.spin, "empty_cache": made.empty_cache,
         "memory_allocated": lambda device: made.allocated,
         "max_memory_allocated": lambda device: made.peak,
         "reset_peak_memory_stats": lambda device: None,
@@ -163,6 +171,15 @@ def device(monkeypatch):
     # The session asks for "cuda:0"; on this machine its memory is the host's.
     monkeypatch.setattr(torch, "device", lambda kind, index: "cpu")
 
+    place = CudaSession._place
+
+    def seen(session, values):
+        tensor = place(session, values)
+        made.placed.append(weakref.ref(tensor))
+        return tensor
+
+    monkeypatch.setattr(CudaSession, "_place", seen)
+    pytorch_cuda.work_stream.cache_clear()
     real = pytorch_cuda.load_program
 
     def counted(program, weights, inputs):
@@ -175,7 +192,8 @@ def device(monkeypatch):
         return run
 
     monkeypatch.setattr(pytorch_cuda, "load_program", counted)
-    return made
+    yield made
+    pytorch_cuda.work_stream.cache_clear()
 
 
 def session_of(op, *, captured=False, channels_last=False, seed=0):
@@ -218,6 +236,34 @@ def test_all_launches_of_a_group_are_queued_behind_a_spin(device):
     assert timings == [750_000, 750_000]  # three calls of 0.25 ms, and no spin
 
 
+@pytest.mark.parametrize("state", ["warm", "evicted"])
+def test_what_two_events_cost_is_no_part_of_a_timing(device, state):
+    """2 us of a call of 3 us, where each is timed alone behind a sweep of the cache."""
+    device.event_ms = 0.002
+    with session_of(BLOCK) as session:
+        if state == "evicted":
+            session.flush(state)
+        assert session.time_calls(2) == [250_000, 250_000]
+
+
+def test_an_op_without_a_kernel_takes_a_tick_and_not_a_nanosecond(device, monkeypatch):
+    """The number of calls in a group is reckoned from it: of half a million the spin would last for
+    seconds."""
+    monkeypatch.setattr(device, "work", lambda: None)
+    with session_of(BLOCK) as session:
+        assert session.time_calls(1) == [pytorch_cuda.TICK_NS]
+
+
+def test_a_timing_lasts_a_thousand_ticks_of_the_devices_clock(device):
+    with session_of(BLOCK) as session:
+        assert session.least_timing_ms() * 1e6 >= 1000 * pytorch_cuda.TICK_NS
+
+
+def test_all_sessions_share_a_stream_so_that_the_next_one_gets_the_memory_of_the_last(device):
+    with session_of(BLOCK) as one, session_of(BLOCK) as two:
+        assert one._stream is two._stream
+
+
 def test_a_launch_is_timed_on_an_idle_device(device):
     with session_of(BLOCK) as session:
         device.log.clear()
@@ -231,7 +277,8 @@ def test_nothing_runs_between_the_sweep_of_the_cache_and_the_timed_call(device):
     with session_of(BLOCK) as session:
         session.flush("evicted")
         assert session._sweep.numel() == 2 << 16
-        session._sweep.fill_(1)
+        with torch.inference_mode():
+            session._sweep.fill_(1)
         device.log.clear()
         session.flush("evicted")
         assert device.log == []
@@ -264,8 +311,29 @@ def test_peak_memory_is_weights_inputs_and_what_a_call_adds(device):
 
 def test_a_device_broken_by_an_earlier_op_blames_no_later_one(device):
     device.broken = True
-    with pytest.raises(DeviceLost, match=r"cuda:0 stopped working before this op.*illegal memory"):
+    with pytest.raises(
+        DeviceLost, match=r"cuda:0 does not work in this process.*illegal memory"
+    ) as caught:
         session_of(BLOCK)
+    assert "nvidia-smi" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_device_broken_by_a_compiler_blames_no_later_op(device, monkeypatch):
+    monkeypatch.setattr(pytorch_cuda, "configure_cuda", lambda torch_, tf32: None)
+    device.broken = True
+    with pytest.raises(DeviceLost, match="cuda:0 does not work in this process"):
+        PytorchBackend().compile(BLOCK.lower(), Target("cuda", options={"mode": "compile"}))
+
+
+def test_a_gpu_that_others_have_filled_is_not_lost(device, monkeypatch):
+    def full(index):
+        raise RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", full)
+    with pytest.raises(BackendError, match="pytorch refused: CUDA error: out of memory") as caught:
+        session_of(BLOCK)
+    assert not isinstance(caught.value, DeviceLost)
 
 
 def test_a_device_that_breaks_in_a_call_fails_that_op_and_can_be_closed(device):
@@ -291,165 +359,21 @@ def test_out_of_memory_is_the_rows_failure(device, monkeypatch):
         session_of(BLOCK)
 
 
-# On a GPU.
+@pytest.mark.parametrize("where", ["warm calls", "capture", "placing"])
+def test_an_op_that_does_not_fit_leaves_no_memory_behind(device, monkeypatch, where):
+    """What it had placed is dead when the cache is emptied: else the cache could not give it back."""
+    calls = []
 
-MODES = ("eager", "cudagraph", "compile")
+    def work():
+        calls.append(True)
+        if len(calls) > {"warm calls": 1, "capture": pytorch_cuda.WARM_CALLS, "placing": 0}[where]:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-
-def target_of(mode="eager", dtype="float32", **options):
-    return Target("cuda", 1, dtype, {"mode": mode, **options})
-
-
-class Remembering(PytorchBackend):
-    """Compiles each Graph once."""
-
-    compiled: dict[str, Artifact] = {}  # noqa: RUF012 - one for the whole module
-
-    def compile(self, graph, target):
-        key = repr((graph, target))
-        if key not in self.compiled:
-            self.compiled[key] = super().compile(graph, target)
-        return self.compiled[key]
-
-
-def ready(target):
-    """Skip with the reason where this GPU machine lacks what the mode needs."""
-    try:
-        Remembering().check_target(target)
-    except BackendUnavailable as error:
-        pytest.skip(str(error))
-
-
-@needs_gpu
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("dtype", PytorchBackend.dtypes)
-@pytest.mark.parametrize("mode", ["eager", "cudagraph"])
-def test_cuda_keeps_the_contract(check, dtype, mode):
-    check(PytorchBackend(), target_of(mode, dtype))
-
-
-@needs_gpu
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_cuda_keeps_the_contract_in_channels_last_and_tf32(check):
-    if check in (check_numerics, check_chain):
-        # TF32 keeps 10 bits, so the bound is float16's: the dtype is what picks it.
-        check(PytorchBackend(), target_of("eager", "float16", layout="channels_last"))
-        return
-    check(PytorchBackend(), target_of("eager", layout="channels_last", tf32="on"))
-
-
-@needs_gpu
-@pytest.mark.parametrize(
-    "check",
-    [c for c in CHECKS if c not in (check_numerics, check_chain)],
-    ids=lambda check: check.__name__,
-)
-def test_cuda_compiled_keeps_the_contract(check):
-    ready(target_of("compile"))
-    check(Remembering(), target_of("compile"))
-
-
-@needs_gpu
-@pytest.mark.parametrize("mode", MODES)
-def test_modes_agree_with_the_reference_on_a_network(mode):
-    ready(target_of(mode))
-    image = (1, 16, 28, 28)
-    graph = ops.lower([ops.mixconv(image, 16, {3: 48, 5: 48}, se_ratio=0.25), ops.head(image, 10, 32)])
-    with opened(Remembering(), graph, target_of(mode)) as session:
-        (got,), (want,) = outputs_of(session, graph)
-    assert np.abs(got - want).max() <= 1e-4 * np.abs(want).max()
-
-
-@needs_gpu
-def test_every_tensor_lies_on_the_gpu_and_is_counted():
-    with opened(PytorchBackend(), BLOCK.lower(), target_of()) as session:
-        session.run()
-        ((place, nodes),) = session.placement().items()
-    assert place == f"cuda:0 {torch.cuda.get_device_name(0)}"
-    assert nodes == len(BLOCK.lower().nodes)
-
-
-@needs_gpu
-@pytest.mark.parametrize("mode", ["eager", "cudagraph"])
-def test_peak_memory_holds_weights_inputs_and_outputs(mode):
-    op = ops.conv((1, 64, 56, 56), 128, 3)
-    with opened(PytorchBackend(), op.lower(), target_of(mode)) as session:
-        peak, _ = session.peak_memory()
-    least = 4 * (64 * 56 * 56 + 128 * 56 * 56 + 128 * 64 * 9)
-    assert least <= peak < least + (1 << 30)
-
-
-@needs_gpu
-def test_an_op_beyond_the_memory_fails_and_the_next_one_works():
-    torch.cuda.empty_cache()
-    total = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction((64 << 20) / total)
-    backend, target = PytorchBackend(), target_of()
-    try:
-        with (
-            pytest.raises(BackendError, match="out of memory"),
-            opened(backend, ops.activation((1, 64, 1024, 1024), "relu").lower(), target),
-        ):
-            pass
-    finally:
-        torch.cuda.set_per_process_memory_fraction(1.0)
-    with opened(backend, BLOCK.lower(), target) as session:
-        session.run()
-
-
-@needs_gpu
-@pytest.mark.device
-@pytest.mark.parametrize("check", DEVICE_CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("mode", MODES)
-def test_cuda_runs_synchronously_and_works_for_its_time(check, mode):
-    ready(target_of(mode))
-    check(Remembering(), target_of(mode))
-
-
-@needs_gpu
-@pytest.mark.device
-def test_events_agree_with_the_wall_clock_on_long_work():
-    op = ops.conv((32, 256, 56, 56), 256, 3)
-    with opened(PytorchBackend(), op.lower(), target_of()) as session:
-        by_events = float(np.median(session.time_calls(10, group=10)))
-        start = time.perf_counter_ns()
-        with session._working() as call:
-            for _ in range(100):
-                call()
-            session._stream.synchronize()
-        by_wall = (time.perf_counter_ns() - start) / 10
-    assert 0.8 < by_events / by_wall < 1.25
-
-
-@needs_gpu
-@pytest.mark.device
-def test_short_kernels_are_timed_without_the_launch():
-    with opened(PytorchBackend(), BLOCK.lower(), target_of()) as session:
-        kernel = float(np.median(session.time_calls(20)))
-        launch = float(np.median(session.launch_calls(20)))
-    assert kernel < launch
-
-
-@needs_gpu
-@pytest.mark.device
-def test_a_graph_takes_less_launch_time_than_eager_calls():
-    launches = {}
-    for mode in ("eager", "cudagraph"):
-        with opened(PytorchBackend(), BLOCK.lower(), target_of(mode)) as session:
-            launches[mode] = float(np.median(session.launch_calls(20)))
-    assert launches["cudagraph"] < launches["eager"]
-
-
-@needs_gpu
-@pytest.mark.device
-def test_a_swept_cache_slows_an_op_that_fits_it():
-    side = int((torch.cuda.get_device_properties(0).L2_cache_size / 4 / 4 / 64) ** 0.5)
-    op = ops.activation((1, 64, side, side), "relu")
-    with opened(PytorchBackend(), op.lower(), target_of()) as session:
-        session.time_calls(10)
-        warm = float(np.median(session.time_calls(20)))
-        cold = []
-        for _ in range(20):
-            session.flush("evicted")
-            cold += session.time_calls(1)
-    assert float(np.median(cold)) > 1.1 * warm
+    if where == "placing":
+        monkeypatch.setattr(pytorch_cuda, "load_program", lambda *arguments: work())
+    else:
+        monkeypatch.setattr(device, "work", work)
+    with pytest.raises(BackendError, match="pytorch refused: CUDA out of memory"):
+        session_of(BLOCK, captured=where == "capture")
+    assert len(device.placed) > 4
+    assert device.log[-1] == ("empty", 0)

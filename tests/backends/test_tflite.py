@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from hwprof import ops
+from hwprof.backends import tflite as tflite_module
 from hwprof.backends.backend import Artifact, Target
 from hwprof.backends.conformance import CHECKS, DEVICE_CHECKS, opened, outputs_of
 from hwprof.backends.tflite import PROBE_MODEL, TfliteBackend
@@ -151,6 +152,18 @@ class TestInt8:
         buffers = [root.Buffers(index) for index in range(root.BuffersLength())]
         assert max(buffer.DataLength() for buffer in buffers) == 512 * 1024
         assert all(buffer.Offset() <= 1 for buffer in buffers)
+
+    def test_compiler_names_quantizer_and_recipe_and_the_interpreter_that_runs_need_not_have_it(self):
+        told = BACKEND.compiler(target("int8"))
+        assert told["quantizer"].startswith("ai-edge-quantizer ")
+        assert told["quantizer"].endswith(", static_wi8_ai8")
+        assert "quantizer" not in BACKEND.environment(target("int8"))
+        assert BACKEND.compiler(target("float16")) == {}
+
+    def test_build_without_the_quantizer_stops_before_it_starts(self, monkeypatch):
+        monkeypatch.setattr(tflite_module, "_version", lambda distribution: "")
+        with pytest.raises(BackendUnavailable, match="pip install 'ai-edge-quantizer"):
+            BACKEND.compiler(target("int8"))
 
     def test_missing_quantizer_is_named_with_what_installs_it(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "ai_edge_quantizer.quantizer", None)

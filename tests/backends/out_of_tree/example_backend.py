@@ -75,4 +75,4 @@ class OnnxReferenceSession(Session):
         return {"numpy": len(self._evaluator.rt_nodes_)}
 
     def close(self):
-        self._evaluator = None
+        self._evaluator, self._inputs = None, {}
