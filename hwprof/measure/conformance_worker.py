@@ -23,6 +23,7 @@ from hwprof.graph import Graph
 from hwprof.measure.artifact import read_artifact, write_artifact
 from hwprof.measure.interpreter import check_interpreter, make_bundle
 from hwprof.measure.messages import WorkerConfig
+from hwprof.measure.worker import end_with_parent
 
 
 def conformance_elsewhere(
@@ -90,6 +91,7 @@ def _compiled(backend: Any, graph: Graph, target: Target, path: Path) -> dict[st
 def main(argv: list[str]) -> None:
     """Run the named checks, one answer each."""
     config, wanted = WorkerConfig.from_json(argv[1]), argv[2].split(",")
+    end_with_parent()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     base = backend_class(config.backend)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 from hwprof import ops
 from hwprof.errors import OpError
 from hwprof.graph import ACTIVATIONS, Shape
 from hwprof.graph.graph import conv_side
-from hwprof.ops import OpSpec
 from hwprof.space.choice import Choice, Position
 from hwprof.space.document import Field, distinct
 
@@ -18,6 +18,8 @@ HEAD_FIELDS = ("activation", "classes")
 HEAD_OPTIONAL = ("hidden",)
 ACTIVATION_NAMES = ("none", *ACTIVATIONS)
 MAX_STRIDE = 16
+
+Made = TypeVar("Made")
 
 
 def read_input(field: Field) -> Shape:
@@ -75,8 +77,8 @@ def after_conv(shape: Shape, channels: int, stride: int) -> Shape:
     return (batch, channels, conv_side(height, 1, stride), conv_side(width, 1, stride))
 
 
-def checked(field: Field, place: str, make: Callable[[], OpSpec]) -> OpSpec:
-    """The op that `make` returns.
+def checked(field: Field, place: str, make: Callable[[], Made]) -> Made:
+    """What `make` returns: an op, or several.
 
     Raises:
         SpaceError: `make` raised an OpError; it names the field and the place in the network.

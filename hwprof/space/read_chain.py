@@ -28,7 +28,7 @@ STAGE_OPTIONAL = ("block",)
 BLOCK_FIELDS = ("kind", "activation")
 BLOCK_OPTIONAL = ("choices", "kernel", "expansion", "se_ratio", "skip")
 CHOICE_FIELDS = ("expansion", "mix")
-BLOCK_KINDS = ("mixconv", "mbconv", "fused_mbconv")
+BLOCK_KINDS = ("mixconv", "mbconv", "fused_mbconv", "split_mbconv")
 MAX_BLOCKS = 256
 MAX_STAGES = 64
 MAX_CHOICES = 4096
@@ -97,27 +97,45 @@ def read_chain(name: str, summary: str, fields: dict[str, Field]) -> Space:
 def _choices(block: Block, shape: Shape, stride: int, channels: int, place: str) -> tuple[Choice, ...]:
     choices = []
     for candidate in block.candidates:
-        op = checked(
-            candidate.field, place, partial(_op, block.kind, candidate, shape, stride, channels)
-        )
-        choices.append(Choice(candidate.label(block.kind), (op,)))
+        make = partial(_ops, block.kind, candidate, shape, stride, channels)
+        chosen = checked(candidate.field, place, make)
+        choices.append(Choice(candidate.label(block.kind), chosen))
     if block.skip and stride == 1 and channels == shape[1]:
         choices.append(Choice("skip", ()))
     return tuple(choices)
 
 
-def _op(kind: str, candidate: Candidate, shape: Shape, stride: int, channels: int) -> OpSpec:
+def _ops(
+    kind: str, candidate: Candidate, shape: Shape, stride: int, channels: int
+) -> tuple[OpSpec, ...]:
+    if kind == "split_mbconv":
+        return _split_mbconv(candidate, shape, stride, channels)
     if kind == "fused_mbconv":
         ((kernel, expansion),) = candidate.mix
-        return ops.fused_mbconv(
+        fused = ops.fused_mbconv(
             shape, channels, kernel, expansion, stride=stride,
             activation=candidate.activation, se_ratio=candidate.se_ratio,
         )  # fmt: skip
+        return (fused,)
     mix = {kernel: part * shape[1] for kernel, part in candidate.mix}
-    return ops.mixconv(
+    mixed = ops.mixconv(
         shape, channels, mix, stride=stride,
         activation=candidate.activation, se_ratio=candidate.se_ratio,
     )  # fmt: skip
+    return (mixed,)
+
+
+def _split_mbconv(candidate: Candidate, shape: Shape, stride: int, channels: int) -> tuple[OpSpec, ...]:
+    """An inverted bottleneck without residual as ops that are priced one by one."""
+    ((kernel, expansion),) = candidate.mix
+    activation = candidate.activation
+    parts: list[OpSpec] = []
+    if expansion > 1:
+        parts.append(ops.conv(shape, expansion * shape[1], activation=activation))
+        shape = output_shape(parts[-1])
+    parts.append(ops.depthwise(shape, kernel, stride=stride, activation=activation))
+    parts.append(ops.conv(output_shape(parts[-1]), channels))
+    return tuple(parts)
 
 
 def _read_block(field: Field) -> Block:
@@ -129,6 +147,8 @@ def _read_block(field: Field) -> Block:
             if len(mix) != 1:
                 raise where.error(f"{kind} takes one kernel size, got {len(mix)}; use kind mixconv")
     ratios = [0.0]
+    if "se_ratio" in values and kind == "split_mbconv":
+        raise values["se_ratio"].error("split_mbconv is made of convolutions alone; leave se_ratio out")
     if "se_ratio" in values:
         found = [(item, item.number(0.0, MAX_SE_RATIO)) for item in values["se_ratio"].items()]
         distinct(found)

@@ -20,6 +20,7 @@ DOCS = Path(__file__).parents[3] / "docs" / "spaces.md"
 
 OP_COUNTS = {
     "mobilenet-v2-like": 267,
+    "mobilenet-v2-split": 91,
     "nb201": 13,
     "s3nas": 152,
     "s3nas-cifar": 422,
@@ -239,3 +240,16 @@ def sample_with_path(space: Space, rng: np.random.Generator) -> tuple[int, ...]:
         names = [position.name for position in space.positions]
         point[names.index("edge0-3")] = 3
     return tuple(point)
+
+
+def test_split_blocks_are_the_same_convolutions_as_ops_of_their_own() -> None:
+    """Three rows a block instead of one; a whole network costs what its twin without SE and residuals
+    costs, less the additions."""
+    split, whole = load_space("mobilenet-v2-split"), load_space("mobilenet-v2-like")
+    point = [0] * len(split.positions)
+    kinds = [op.kind for op in split.point_ops(point)]
+    assert kinds[:4] == ["conv", "depthwise", "conv", "conv"]
+    assert "mbconv" not in kinds
+    apart, together = cost(split.network(point)), cost(whole.network([0] * len(whole.positions)))
+    assert apart.parameters == together.parameters
+    assert 0 <= together.flops - apart.flops < 0.01 * together.flops

@@ -167,6 +167,7 @@ WRONG_CHAIN = [
     ("empty stages", "stages:\n  - {blocks: 2, channels: 16, stride: 1}\n  - {blocks: 2, channels: 24, stride: 2}", "stages: []", 6, "stages", "the list has 0 elements"),
     ("choices and kernel", "  choices:", "  kernel: 3\n  choices:", 14, "block.kernel", "not both"),
     ("mix in an mbconv", "kind: mixconv", "kind: mbconv", 15, "block.choices[0]", "mbconv takes one kernel size, got 2; use kind mixconv"),
+    ("mix in a split block", "kind: mixconv", "kind: split_mbconv", 15, "block.choices[0]", "split_mbconv takes one kernel size, got 2"),
     ("empty name", "name: mine", "name: ''", 1, "name", "single line of 1 to 64 characters"),
     ("summary of two lines", "summary: my own space", 'summary: "my\\nown"', 3, "summary", "single line"),
     ("anchor", "input: [", "input: &size [", 4, "", "anchors and aliases"),
