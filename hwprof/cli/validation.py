@@ -134,6 +134,12 @@ def validate(
       hwprof validate lut.parquet --statistic p50 --json
       hwprof validate lut.parquet --rebuild 20
     """
+    if rebuild is not None:
+        if plot is not None or measured_in is not None:
+            raise click.UsageError(
+                "--rebuild measures rows, not networks: leave out --plot, --measured-in"
+            )
+        context.exit(_measure_again(path, _wanted(narrowed), rebuild, seed, max_error, as_json))
     from hwprof.build.progress import Progress
     from hwprof.validation.plot import check_plot, plot_report
     from hwprof.validation.validate import validate as run
@@ -149,6 +155,21 @@ def validate(
     click.echo(json.dumps(report.summary()) if as_json else _report_text(path, report))
     if max_error is not None and report.errors.mean > max_error:
         context.exit(1)
+
+
+def _measure_again(
+    path: Path, wanted: Wanted, count: int, seed: int, max_error: float | None, as_json: bool
+) -> int:
+    """`--rebuild`: prints the outcome; the exit code."""
+    from hwprof.build.progress import Progress
+    from hwprof.cli.lut_diff import rebuild_text
+    from hwprof.validation.rebuild import rebuild
+
+    found = rebuild(path, wanted, count=count, seed=seed, progress=Progress())
+    click.echo(json.dumps(found.summary()) if as_json else rebuild_text(found))
+    usable = found.diff.usable
+    above = max_error is not None and usable is not None and usable.mean > max_error
+    return 1 if above or not found.agrees else 0
 
 
 def _wanted(narrowed: dict[str, Any]) -> Wanted:

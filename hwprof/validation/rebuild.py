@@ -13,7 +13,7 @@ from hwprof.build import build_lut, plan_of
 from hwprof.build.progress import Progress
 from hwprof.errors import BuildError, LutError
 from hwprof.lut import Lut, load_lut
-from hwprof.lut.diff import Diff, diff
+from hwprof.lut.diff.tables import Diff, diff
 from hwprof.measure.messages import Job
 from hwprof.ops import OpSpec
 from hwprof.validation.setting import Setting, Wanted, find_setting, require_same_environment
@@ -59,7 +59,8 @@ def rebuild(
     path: Path, wanted: Wanted, *, count: int = 20, seed: int = 0, progress: Progress | None = None
 ) -> Rebuild:
     """Draw `count` usable op rows of the setting and measure them again, in new processes and with the
-    same protocol, into a table of its own that is thrown away. The table at `path` is not changed.
+    protocol of `wanted.effort`, into a table of its own that is thrown away. The table at `path` is not
+    changed.
 
     Raises:
         LutError: the table has fewer usable rows; as `find_setting`.
@@ -71,9 +72,12 @@ def rebuild(
     rows = _usable_rows(setting)
     if not 1 <= count <= len(rows):
         raise LutError(f"{path} has {len(rows)} usable rows to measure again; got --rebuild {count}")
-    drawn = _draw(rows, count, seed)
+    rng = np.random.default_rng([REBUILD, seed])
+    drawn = _draw(rows, count, rng)
+    # Of its own, so that orders and places of buffers are not those of the build that made the rows.
+    order = int(rng.integers(1 << 31))
     with tempfile.TemporaryDirectory(prefix="hwprof-rebuild-") as folder:
-        options = replace(setting.build, out=Path(folder) / "rebuild.parquet", seed=seed)
+        options = replace(setting.build, out=Path(folder) / "rebuild.parquet", seed=order)
         planner = plan_of(setting.space, [Job((op,)) for op in drawn], options.protocol())
         report = build_lut(options, progress, planner=planner)
         if report.interrupted:
@@ -99,8 +103,8 @@ def _usable_rows(setting: Setting) -> Lut:
     return rows.filter(op_id=[op_id for op_id, good in zip(ids, usable, strict=True) if good])
 
 
-def _draw(rows: Lut, count: int, seed: int) -> list[OpSpec]:
-    chosen = np.random.default_rng([REBUILD, seed]).choice(len(rows), count, replace=False)
+def _draw(rows: Lut, count: int, rng: np.random.Generator) -> list[OpSpec]:
+    chosen = rng.choice(len(rows), count, replace=False)
     specs = rows.columns(["op_json"]).column(0).take(np.sort(chosen)).to_pylist()
     return [OpSpec.from_json(spec) for spec in specs]
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click import UsageError
 from click.testing import CliRunner
 
 from hwprof.build import BuildOptions, build_lut
@@ -75,3 +76,20 @@ def test_a_table_that_is_not_there_is_one_line(tmp_path):
     with pytest.raises(LutError, match=r"missing\.parquet"):
         run("calibrate", tmp_path / "missing.parquet")
     assert list(Path(tmp_path).iterdir()) == []
+
+
+def test_rebuild_measures_some_rows_again_and_says_whether_they_agree(table):
+    before = table.read_bytes()
+    told = run("validate", table, "--rebuild", 5, "--effort", "fast")
+    assert "5" in told
+    found = json.loads(run("validate", table, "--rebuild", 5, "--effort", "fast", "--json"))
+    assert (found["drawn"], found["agrees"]) == (5, True)
+    assert table.read_bytes() == before
+
+
+def test_rebuild_takes_no_options_of_networks(table):
+    with pytest.raises(UsageError, match="leave out --plot, --measured-in"):
+        CliRunner().invoke(
+            cli, ["validate", str(table), "--rebuild", "5", "--plot", "e.png"],
+            standalone_mode=False, catch_exceptions=False,
+        )  # fmt: skip

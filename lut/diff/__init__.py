@@ -1,0 +1,1 @@
+"""Two builds of the same rows: what changed, and what a build says about its own time."""
