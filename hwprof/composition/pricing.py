@@ -82,11 +82,12 @@ def table_composition(
         return None
     rows = table.rows_matching("op", cache, environment, None)
     found = table.columns(["environment_id"]).take(pa.array(rows[:1])).to_pylist()
+    first = space.ops()[0]
     scope = Scope(
         environment_id=found[0]["environment_id"],
         space=space.name,
-        batch=space.input_shape[0],
-        dtype=space.dtype,
+        batch=first.shape[0],
+        dtype=first.dtype,
         cache=cache,
         statistic=statistics[0],
     )

@@ -156,7 +156,7 @@ def test_a_missing_folder_is_one_line(tmp_path):
 
 def test_another_format_asks_for_the_version_that_began_it(path, monkeypatch):
     monkeypatch.setattr("hwprof.lut.journal.FORMAT", 0)
-    with pytest.raises(LutError, match="is a journal of format 2, this hwprof reads 0; finish"):
+    with pytest.raises(LutError, match="is a journal of format 3, this hwprof reads 0; finish"):
         read_journal(path)
 
 

