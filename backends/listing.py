@@ -13,12 +13,14 @@ from hwprof.errors import BackendError
 
 @dataclass(frozen=True)
 class BackendEntry:
-    """A registered backend; `missing` says why it cannot work and `install` what would mend that."""
+    """A registered backend; `missing` says why it cannot work and `install` what would mend that.
+    With `open_targets` it takes other targets too, which it checks."""
 
     name: str
     available: bool
     version: str = ""
     targets: tuple[str, ...] = ()
+    open_targets: bool = False
     dtypes: tuple[str, ...] = ()
     options: Mapping[str, Option] = field(default_factory=dict)
     missing: str = ""
@@ -44,6 +46,7 @@ def list_backends() -> tuple[BackendEntry, ...]:
                 found.available,
                 found.version,
                 backend.targets,
+                backend.open_targets or not backend.targets,
                 backend.dtypes,
                 backend.options,
                 found.missing,

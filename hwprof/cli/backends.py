@@ -9,6 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from hwprof.backends.backend import Option
+    from hwprof.backends.listing import BackendEntry
 
 
 @click.command("backends")
@@ -20,30 +21,34 @@ def backends(as_json: bool) -> None:
     Example:
       hwprof backends --json
     """
-    from rich.console import Console
-    from rich.table import Table
-
     from hwprof.backends.listing import list_backends
 
     found = list_backends()
     if as_json:
         click.echo(json.dumps([entry.to_dict() for entry in found]))
         return
-    table = Table(title="backends")
-    for heading in ("name", "available", "version", "targets", "dtypes", "options", "to install"):
-        table.add_column(heading)
-    for entry in found:
-        state = "yes" if entry.available else f"no: {entry.missing}"
-        table.add_row(
-            entry.name,
-            state,
-            entry.version,
-            " ".join(entry.targets),
-            " ".join(entry.dtypes),
-            "\n".join(_option_text(name, option) for name, option in entry.options.items()),
-            entry.install,
-        )
-    Console().print(table)
+    click.echo("\n\n".join(_entry_text(entry) for entry in found))
+
+
+def _entry_text(entry: BackendEntry) -> str:
+    """A paragraph, as wide as it must be: names that are typed again are never cut."""
+    lines = [f"{entry.name} {entry.version}".rstrip() + ("" if entry.available else ": not available")]
+    lines += [f"  {name:<8} {text}" for name, text in _facts(entry) if text]
+    lines += [
+        f"  --option {_option_text(name, option)}: {option.meaning}"
+        for name, option in entry.options.items()
+    ]
+    return "\n".join(lines)
+
+
+def _facts(entry: BackendEntry) -> tuple[tuple[str, str], ...]:
+    others = ["any other that it knows" if entry.targets else "any text, which it checks"]
+    return (
+        ("missing", entry.missing),
+        ("install", entry.install),
+        ("targets", ", ".join([*entry.targets, *(others if entry.open_targets else [])])),
+        ("dtypes", ", ".join(entry.dtypes)),
+    )
 
 
 def _option_text(name: str, option: Option) -> str:

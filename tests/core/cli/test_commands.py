@@ -124,6 +124,19 @@ def test_backends_lists_the_built_in_ones_as_json(hwprof):
     assert entries["onnxruntime"]["version"]
 
 
+def test_backends_cuts_no_name_that_is_typed_again(hwprof, monkeypatch):
+    """In a terminal of 80 columns a table left `onnxrun...` and `graph_op...`."""
+    monkeypatch.setenv("COLUMNS", "40")
+    told = hwprof("backends").stdout
+    for name in (
+        "onnxruntime",
+        "--option graph_optimization=all|extended|basic|disabled",
+        "metaschedule",
+    ):
+        assert name in told
+    assert "targets  llvm, any other that it knows" in told
+
+
 def test_check_backend_passes_the_simulated_one(hwprof):
     done = hwprof("check-backend", "simulated", "--dtype", "float32", "--json")
     assert done.returncode == 0, done.stdout
