@@ -45,26 +45,30 @@ def edge_pairs(space: Space, rows_ms: Mapping[OpSpec, float]) -> tuple[Pair, ...
     )
 
 
-def edge_latencies_ms(
-    table: Lut, rows_ms: Mapping[str, float], *, environment: str, cache: str, column: str
-) -> dict[EdgeKey, float]:
-    """E(a, b) of every pair row whose two ops have a row; the mean where a key has several.
-
-    Args:
-        rows_ms: op id -> the op's row in `column`.
-    """
-    sums: dict[EdgeKey, list[float]] = {}
+def edge_latencies_ms(table: Lut, *, environment: str, cache: str, column: str) -> dict[EdgeKey, float]:
+    """E(a, b) of every pair row whose two ops have a row; the mean where a key has several. Unstable
+    rows count too: without one of its edges a whole composition would be missing."""
+    alone_ms = _values(table.filter(granularity="op", environment_id=environment, cache=cache), column)
     pairs = table.filter(granularity="pair", environment_id=environment, cache=cache)
-    usable = pairs.usable()
-    names = ["op_json", column]
-    for row, use in zip(pairs.columns(names).to_pylist(), usable, strict=True):
-        if not use or row[column] is None:
-            continue
+    pair_ms = _values(pairs, column)
+    found: dict[EdgeKey, list[float]] = {}
+    for row in pairs.columns(["op_id", "op_json"]).to_pylist():
         first, second = (OpSpec.from_dict(op) for op in json.loads(row["op_json"]))
-        if first.op_id in rows_ms and second.op_id in rows_ms:
-            alone_ms = rows_ms[first.op_id] + rows_ms[second.op_id]
-            sums.setdefault(edge_key(first, second), []).append(row[column] - alone_ms)
-    return {key: sum(values) / len(values) for key, values in sums.items()}
+        known = first.op_id in alone_ms and second.op_id in alone_ms
+        if known and row["op_id"] in pair_ms:
+            alone = alone_ms[first.op_id] + alone_ms[second.op_id]
+            found.setdefault(edge_key(first, second), []).append(pair_ms[row["op_id"]] - alone)
+    return {key: sum(values) / len(values) for key, values in found.items()}
+
+
+def _values(rows: Lut, column: str) -> dict[str, float]:
+    """id -> number, of the rows that have one."""
+    values = rows.columns(["op_id", column]).to_pylist()
+    return {
+        row["op_id"]: row[column]
+        for row, usable in zip(values, rows.usable(allow_unstable=True), strict=True)
+        if usable and row[column] is not None
+    }
 
 
 def space_edges(space: Space) -> list[EdgeKey]:

@@ -66,10 +66,8 @@ class Pricer:
         self._weights = dict(composition.coefficients) if composition else {"rows": 1.0}
         self._edges: dict[EdgeKey, float] = {}
         if composition is not None and composition.uses_edges:
-            by_id = {op.op_id: ms for op, ms in self.rows_ms.items()}
             self._edges = edge_latencies_ms(
                 table,
-                by_id,
                 environment=scope.environment_id,
                 cache=scope.cache,
                 column=scope.column,

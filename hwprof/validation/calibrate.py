@@ -20,6 +20,7 @@ from hwprof.errors import BuildError, LutError, MissingRow
 from hwprof.lut import Lut, load_lut
 from hwprof.lut.write import update_metadata
 from hwprof.measure.messages import Job
+from hwprof.measure.protocol import Protocol
 from hwprof.ops import OpSpec
 from hwprof.validation.measured import MeasuredNetwork, measured_networks
 from hwprof.validation.networks import CALIBRATION, Drawn, draw
@@ -80,13 +81,14 @@ def calibrate(
     require_same_environment(setting)
     rows_ms = priced_rows(setting)
     drawn = draw(setting.space, rows_ms, networks, seed, CALIBRATION)
-    wall_s = measure(setting, [network.job for network in drawn], progress)
+    networks_protocol = setting.build.protocol().for_networks()
+    wall_s = measure(setting, [network.job for network in drawn], networks_protocol, progress)
     pairs: list[Job] = []
     if edges or (model != "auto" and "edges" in MODELS[model].terms):
         if setting.space.family != "chain":
             raise LutError(f"{setting.space.name} is no chain: its networks have no edges to measure")
         pairs = [Job(pair, "pair") for pair in edge_pairs(setting.space, rows_ms)]
-        wall_s += measure(setting, pairs, progress)
+        wall_s += measure(setting, pairs, setting.build.protocol(), progress)
     table = load_lut(path)
     made = [
         compose(table, replace(setting.scope, statistic=statistic), drawn, model)
@@ -137,7 +139,6 @@ def fit_models(
     terms = [network_terms(n.ops, [rows_ms[op] for op in n.ops]) for n in networks]
     edges = edge_latencies_ms(
         table,
-        {op.op_id: ms for op, ms in rows_ms.items()},
         environment=scope.environment_id,
         cache=scope.cache,
         column=scope.column,
@@ -174,14 +175,15 @@ def priced_rows(setting: Setting) -> dict[OpSpec, float]:
     return dict(zip(ops, values.tolist(), strict=True))
 
 
-def measure(setting: Setting, jobs: Sequence[Job], progress: Progress | None) -> float:
+def measure(
+    setting: Setting, jobs: Sequence[Job], protocol: Protocol, progress: Progress | None
+) -> float:
     """Rows for these jobs in the setting's table; the seconds that it took.
 
     Raises:
         HwprofError: as `build_lut`.
         BuildError: it was interrupted; the same command goes on.
     """
-    protocol = setting.build.protocol().for_networks()
     report: BuildReport = build_lut(
         setting.build, progress, planner=plan_of(setting.space, jobs, protocol)
     )

@@ -156,7 +156,8 @@ def validate(
         assert composition is not None
     seen = frozenset(composition.networks)
     drawn = draw(setting.space, priced_rows(setting), networks, seed, VALIDATION, without=seen)
-    measure(setting, [network.job for network in drawn], progress)
+    protocol = setting.build.protocol().for_networks()
+    measure(setting, [network.job for network in drawn], protocol, progress)
     table = load_lut(path)
     spread = {network.job.job_id: network.spread for network in drawn}
     chain = setting.space.family == "chain"

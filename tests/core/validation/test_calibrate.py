@@ -7,6 +7,7 @@ import pytest
 
 from hwprof.backends.simulated import CALL_OVERHEAD_MS
 from hwprof.composition.composition import composition_for, compositions
+from hwprof.composition.edges import edge_latencies_ms
 from hwprof.composition.price import Pricer
 from hwprof.errors import BuildError, LutError, MissingRow
 from hwprof.lut import load_lut, verify_lut, write_lut
@@ -55,6 +56,14 @@ def test_edges_are_measured_and_give_the_overhead_of_a_call(table, wanted):
     composition = composition_for(setting.table.metadata, setting.scope)
     assert composition.error < 1e-4
     assert composition.coefficients == {"rows": 1.0, "edges": 1.0}
+    edges = edge_latencies_ms(
+        setting.table,
+        environment=setting.scope.environment_id,
+        cache="warm",
+        column="latency_ms",
+    )
+    # Also those whose pair is made of ops that no drawn network runs.
+    assert len(edges) == made.pairs
     pricer = Pricer(setting.table, setting.scope, setting.space.ops(), composition)
     ops = setting.space.point_ops([0] * len(setting.space.positions))
     assert pricer.edge_ms(ops[0], ops[1]) == pytest.approx(-CALL_OVERHEAD_MS, rel=0.02)
