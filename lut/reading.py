@@ -94,6 +94,9 @@ def _open(path: Path, kind: str, columns: tuple[Column, ...], keys: Sequence[str
             "a table is NAME.parquet, its visits are NAME.visits.parquet"
         )
     _check_schema(path, file.schema_arrow, columns)
+    if kind == "table":
+        # Tables of schema 1 that were written before there was any validation.
+        metadata.setdefault("validation", None)
     if missing := [key for key in keys if key not in metadata]:
         raise LutError(
             f"{path} lacks the metadata {', '.join(PREFIX + key for key in missing)}; {DAMAGED}"

@@ -177,3 +177,10 @@ def test_columns_are_read_when_first_used(lut, monkeypatch):
     assert "op_json" not in asked
     assert sorted(asked) == sorted(set(asked))
     assert fresh.table.column_names == [column.name for column in COLUMNS]
+
+
+def test_a_table_from_before_there_was_any_validation_is_read_as_not_validated(lut):
+    rewrite(lut.path, validation=None)
+    again = load_lut(lut.path)
+    assert again.metadata["validation"] is None
+    assert again.summary()["validated_error"] == "uncalibrated"
