@@ -24,7 +24,6 @@ from common import print_table, write_result
 from hwprof.composition.composition import COLUMN_OF, Composition
 from hwprof.composition.models import MODELS
 from hwprof.lut import Lut, load_lut
-from hwprof.validation.anchors import Shift
 from hwprof.validation.calibrate import fit_models
 from hwprof.validation.measured import measured_networks
 from hwprof.validation.setting import Wanted, find_setting
@@ -125,8 +124,6 @@ def main() -> None:
         spread = {op_id: op_id in entry["spread_ids"] for op_id in entry["ids"]}
         chain = setting.space.family == "chain"
         report = compare(table, composition, spread, chain)
-        if entry["shift"] is not None:
-            report = replace(report, shift=Shift(**entry["shift"]))
         statistics[statistic] = {
             **described(report),
             "models": every_model(table, composition, spread, chain),

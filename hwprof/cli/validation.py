@@ -197,7 +197,6 @@ def _report_text(path: Path, report: Report) -> str:
         f"  mean error     {errors.mean:.2%}, median {errors.median:.2%}, bias {errors.bias:+.2%}",
         f"  share          {within}",
         f"  noise floor    {_percent(report.noise_floor)} between two measurements of one network",
-        *_shift_text(report),
         f"  without a fit  {report.raw.mean:.2%} for the plain sum of rows",
         f"  other ways     {report.constant.mean:.1%} for a constant, {report.flops.mean:.1%} for FLOPs",
         f"  ranks          Spearman {_rank(report.spearman)}, Kendall {_rank(report.kendall)} over the "
@@ -217,17 +216,6 @@ def _report_text(path: Path, report: Report) -> str:
     lines += _worst_text(report)
     lines += [f"  not used: {label}: {reason}" for label, reason in report.failed]
     return "\n".join(lines)
-
-
-def _shift_text(report: Report) -> list[str]:
-    if report.shift is None or report.error_at_fit_speed is None:
-        return []
-    shift = report.shift
-    again = f"{shift.low - 1:+.2%} to {shift.high - 1:+.2%} for {shift.anchors} networks measured again"
-    return [
-        f"  host           {shift.ratio - 1:+.2%} since the fit ({again}); mean error at the fit's "
-        f"speed {report.error_at_fit_speed:.2%}"
-    ]
 
 
 def _worst_text(report: Report) -> list[str]:

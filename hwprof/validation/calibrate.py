@@ -82,14 +82,13 @@ def calibrate(
     rows_ms = priced_rows(setting)
     drawn = draw(setting.space, rows_ms, networks, seed, CALIBRATION)
     networks_protocol = setting.build.protocol().for_networks()
-    jobs = [network.job for network in drawn]
-    wall_s = measure(setting, jobs, networks_protocol, progress).wall_s
+    wall_s = measure(setting, [network.job for network in drawn], networks_protocol, progress)
     pairs: list[Job] = []
     if edges or (model != "auto" and "edges" in MODELS[model].terms):
         if setting.space.family != "chain":
             raise LutError(f"{setting.space.name} is no chain: its networks have no edges to measure")
         pairs = [Job(pair, "pair") for pair in edge_pairs(setting.space, rows_ms)]
-        wall_s += measure(setting, pairs, setting.build.protocol(), progress).wall_s
+        wall_s += measure(setting, pairs, setting.build.protocol(), progress)
     table = load_lut(path)
     made = [
         compose(table, replace(setting.scope, statistic=statistic), drawn, model)
@@ -178,8 +177,8 @@ def priced_rows(setting: Setting) -> dict[OpSpec, float]:
 
 def measure(
     setting: Setting, jobs: Sequence[Job], protocol: Protocol, progress: Progress | None
-) -> BuildReport:
-    """Rows for these jobs in the setting's table, where they are missing.
+) -> float:
+    """Rows for these jobs in the setting's table; the seconds that it took.
 
     Raises:
         HwprofError: as `build_lut`.
@@ -190,7 +189,7 @@ def measure(
     )
     if report.interrupted:
         raise BuildError("interrupted: what was measured is kept; give the same command to go on")
-    return report
+    return report.wall_s
 
 
 def failures(table: Lut, drawn: Sequence[Drawn]) -> tuple[tuple[str, str], ...]:

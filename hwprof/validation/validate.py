@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,11 @@ import numpy as np
 
 from hwprof import __version__
 from hwprof.build.progress import Progress
-from hwprof.composition.composition import COLUMN_OF, Composition, Scope, composition_for
+from hwprof.composition.composition import COLUMN_OF, Composition, composition_for
 from hwprof.composition.price import Pricer
 from hwprof.errors import LutError
 from hwprof.lut import Lut, load_lut
 from hwprof.lut.write import update_metadata
-from hwprof.validation.anchors import Shift, measure_shift
 from hwprof.validation.calibrate import calibrate, failures, measure, priced_rows
 from hwprof.validation.measured import MeasuredNetwork, measured_networks
 from hwprof.validation.networks import VALIDATION, draw
@@ -76,7 +75,6 @@ class Report:
         additive: whether rows add up here at all.
         failed: label and reason of drawn networks without a usable number.
         measured_in: environment of the networks, where it is not the rows' own.
-        shift: how the machine's speed changed between the fit and these networks; None: not measured.
     """
 
     composition: Composition
@@ -92,15 +90,6 @@ class Report:
     additive: bool
     failed: tuple[tuple[str, str], ...]
     measured_in: str | None = None
-    shift: Shift | None = None
-
-    @property
-    def error_at_fit_speed(self) -> float | None:
-        """Mean error without the shift that all networks share."""
-        if self.shift is None:
-            return None
-        ratio = self.shift.ratio
-        return float(np.mean([abs(n.predicted_ms * ratio / n.measured_ms - 1) for n in self.networks]))
 
     def summary(self) -> dict[str, Any]:
         """What stands in the table's metadata and in `--json`: shares and errors as fractions."""
@@ -126,8 +115,6 @@ class Report:
             "constant_mean_error": self.constant.mean,
             "flops_mean_error": self.flops.mean,
             "noise_floor": self.noise_floor,
-            "shift": asdict(self.shift) if self.shift else None,
-            "mean_error_at_fit_speed": self.error_at_fit_speed,
             "additive": self.additive,
             "failed": [{"label": label, "reason": reason} for label, reason in self.failed],
         }
@@ -170,17 +157,13 @@ def validate(
     seen = frozenset(composition.networks)
     drawn = draw(setting.space, priced_rows(setting), networks, seed, VALIDATION, without=seen)
     protocol = setting.build.protocol().for_networks()
-    made = measure(setting, [network.job for network in drawn], protocol, progress)
+    measure(setting, [network.job for network in drawn], protocol, progress)
     table = load_lut(path)
-    shift = _known_shift(table, setting.scope)
-    if made.visits and measured_in is None:
-        shift = measure_shift(replace(setting, table=table), composition, progress)
     spread = {network.job.job_id: network.spread for network in drawn}
     chain = setting.space.family == "chain"
     report = compare(
         table, composition, spread, chain, calibrated_now, failures(table, drawn), measured_in
     )
-    report = replace(report, shift=shift)
     _store(path, table, report)
     return report
 
@@ -283,14 +266,6 @@ def _store(path: Path, table: Lut, report: Report) -> None:
         "hwprof_version": __version__,
     }
     update_metadata(path, validation=[*kept, made])
-
-
-def _known_shift(table: Lut, scope: Scope) -> Shift | None:
-    """Of an earlier validation, whose networks serve again."""
-    for entry in table.metadata["validation"] or ():
-        if _same_scope(entry, asdict(scope)) and entry.get("shift"):
-            return Shift(**entry["shift"])
-    return None
 
 
 def _same_scope(entry: Mapping[str, Any], scope: Mapping[str, Any]) -> bool:

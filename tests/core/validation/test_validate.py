@@ -8,7 +8,6 @@ import pytest
 
 from hwprof.errors import LutError
 from hwprof.lut import load_lut
-from hwprof.validation.calibrate import calibrate
 from hwprof.validation.setting import Wanted
 from hwprof.validation.validate import compare, validate
 
@@ -105,30 +104,6 @@ def test_noise_floor_is_the_distance_of_two_measurements(tmp_path, small_space):
     report = validate(path, Wanted(space=str(small_space), effort="fast"), networks=6)
     assert 1e-4 < report.noise_floor < 0.02
     assert all(network.disagreement is not None for network in report.networks)
-
-
-def test_anchors_tell_the_hosts_shift_from_the_models_error(table, wanted, monkeypatch):
-    """The machine is 5 % slower at the validation than at the fit."""
-    from hwprof.validation import anchors
-    from hwprof.validation.measured import measured_networks
-
-    calibrate(table, wanted, networks=12)
-    slower = 1.05
-
-    def measured_slowly(lut, scope, ids, *rest):
-        found = measured_networks(lut, scope, ids, *rest)
-        if lut.path.name != "anchors.parquet":
-            return found
-        return [replace(network, latency_ms=slower * network.latency_ms) for network in found]
-
-    monkeypatch.setattr(anchors, "measured_networks", measured_slowly)
-    report = validate(table, wanted, networks=4)
-    assert report.shift.ratio == pytest.approx(slower, rel=1e-3)
-    assert report.shift.anchors == 5
-    assert report.error_at_fit_speed == pytest.approx(slower - 1, rel=0.02)
-    monkeypatch.undo()
-    again = validate(table, wanted, networks=4)
-    assert again.shift == report.shift
 
 
 @pytest.mark.parametrize(
