@@ -21,7 +21,7 @@ from typing import Any
 
 from common import print_table, write_result
 
-from hwprof.composition.composition import COLUMN_OF, Composition
+from hwprof.composition.composition import COLUMN_OF, Composition, composition_for
 from hwprof.composition.models import MODELS
 from hwprof.lut import Lut, load_lut
 from hwprof.validation.calibrate import fit_models
@@ -116,10 +116,8 @@ def main() -> None:
     lines = []
     for statistic in COLUMN_OF:
         setting = find_setting(path, Wanted(space=chosen.space), statistic)
-        composition = next(
-            c for c in map(Composition.from_dict, table.metadata["composition"])
-            if c.scope == setting.scope
-        )  # fmt: skip
+        composition = composition_for(table.metadata, setting.scope)
+        assert composition is not None
         entry = next(e for e in table.metadata["validation"] if e["statistic"] == statistic)
         spread = {op_id: op_id in entry["spread_ids"] for op_id in entry["ids"]}
         chain = setting.space.family == "chain"

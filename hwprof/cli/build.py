@@ -44,18 +44,21 @@ def option_pairs(
     return pairs
 
 
-@click.command("build-lut")
-@click.option("--backend", required=True, help="Runtime to measure on; see `hwprof backends`.")
-@click.option("--space", required=True, help="A shipped space (see `hwprof spaces`) or a YAML file.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The table, NAME.parquet.")
-@click.option("--target", default="", help="What the backend compiles for; default: its first target.")
-@click.option(
+backend_options = click.option(
     "--option",
     "options",
     multiple=True,
     callback=option_pairs,
     help="A setting of the backend, NAME=VALUE; may be repeated. `hwprof backends` lists them.",
 )
+
+
+@click.command("build-lut")
+@click.option("--backend", required=True, help="Runtime to measure on; see `hwprof backends`.")
+@click.option("--space", required=True, help="A shipped space (see `hwprof spaces`) or a YAML file.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The table, NAME.parquet.")
+@click.option("--target", default="", help="What the backend compiles for; default: its first target.")
+@backend_options
 @click.option("--rpc-tracker", default="", help="TVM: run on a device of this tracker, HOST:PORT.")
 @click.option("--rpc-key", default="", help="TVM: the key under which the device is registered.")
 @click.option(

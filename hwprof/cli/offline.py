@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from hwprof.cli.build import option_pairs
+from hwprof.cli.build import backend_options
 
 
 @click.command("export-jobs")
@@ -16,13 +16,7 @@ from hwprof.cli.build import option_pairs
 @click.option("--space", required=True, help="A shipped space (see `hwprof spaces`) or a YAML file.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder to make.")
 @click.option("--target", default="", help="What the backend compiles for; default: its first target.")
-@click.option(
-    "--option",
-    "options",
-    multiple=True,
-    callback=option_pairs,
-    help="A setting of the backend, NAME=VALUE; may be repeated. `hwprof backends` lists them.",
-)
+@backend_options
 @click.option("--threads", default=1, show_default=True, help="Threads of the runtime on the device.")
 @click.option("--batch", default=1, show_default=True, help="Batch size of every op.")
 @click.option("--dtype", default="float32", show_default=True, help="Element type.")

@@ -94,14 +94,15 @@ def _places(count: int, ends: bool) -> list[float]:
 
 def network_job(space: Space, point: Point) -> Job | None:
     """The job of a point; None where a cell has no path from its input to its output."""
-    try:
-        graph = space.network(point)
-    except SpaceError:
-        return None
     ops = space.point_ops(point)
     if not ops:
         return None
-    return Job(ops, "network", None if space.family == "chain" else graph)
+    if space.family == "chain":
+        return Job(ops, "network")
+    try:
+        return Job(ops, "network", space.network(point))
+    except SpaceError:
+        return None
 
 
 def _uniform(space: Space, rng: np.random.Generator) -> Iterator[Point]:

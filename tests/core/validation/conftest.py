@@ -8,6 +8,7 @@ import pytest
 from hwprof.build import BuildOptions, build_lut
 from hwprof.validation.calibrate import calibrate
 from hwprof.validation.setting import Wanted
+from hwprof.validation.validate import validate
 
 SPACE = """
 name: small
@@ -66,6 +67,13 @@ def calibrated_once(built, wanted, tmp_path_factory):
 def calibrated(calibrated_once, tmp_path):
     """A copy of it."""
     return copy_of(calibrated_once[0], tmp_path)
+
+
+@pytest.fixture(scope="session")
+def validated(built, wanted, tmp_path_factory):
+    """Uncalibrated before, then held against 10 networks."""
+    path = copy_of(built, tmp_path_factory.mktemp("validated"))
+    return path, validate(path, wanted, networks=10)
 
 
 @pytest.fixture(scope="session")

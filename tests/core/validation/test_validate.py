@@ -1,7 +1,6 @@
 """Validation: held-out networks, what is reported, and when rows do not add up."""
 
 import json
-import shutil
 from dataclasses import replace
 
 import pytest
@@ -16,18 +15,6 @@ PROMISED = (
     "spearman", "kendall", "fit_networks", "raw_mean_error", "constant_mean_error", "flops_mean_error",
     "noise_floor",
 )  # fmt: skip
-
-
-def copy_of(path, folder):
-    for name in ("lut.parquet", "lut.visits.parquet"):
-        shutil.copy(path.with_name(name), folder / name)
-    return folder / "lut.parquet"
-
-
-@pytest.fixture(scope="module")
-def validated(built, wanted, tmp_path_factory):
-    table = copy_of(built, tmp_path_factory.mktemp("validated"))
-    return table, validate(table, wanted, networks=10)
 
 
 def test_uncalibrated_table_is_calibrated_first_on_other_networks(validated):
