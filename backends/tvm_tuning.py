@@ -6,6 +6,7 @@ A task is one fused operator as a loop nest. Ops share tasks, so what one op mea
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import tempfile
 import time
@@ -20,6 +21,8 @@ from hwprof.backends.tvm_search import Search, is_over
 from hwprof.backends.tvm_session import use_threads
 from hwprof.backends.tvm_target import TvmTarget
 from hwprof.errors import BackendError, BackendUnavailable
+
+_NUMBERED_SUM = re.compile(r'"lv\d*_red"')
 
 PACKAGES = {"xgboost": "xgboost-cpu", "psutil": "psutil", "cloudpickle": "cloudpickle"}
 
@@ -130,7 +133,7 @@ def _prepare(module: Any, native: Any) -> Any:
     from tvm.relax import get_pipeline, transform
 
     with native:
-        return tvm.transform.Sequential(
+        prepared = tvm.transform.Sequential(
             [
                 transform.DecomposeOpsForInference(),
                 transform.CanonicalizeBindings(),
@@ -138,6 +141,25 @@ def _prepare(module: Any, native: Any) -> Any:
                 transform.AttachAttrLayoutFreeBuffers(),
             ]
         )(module)
+    return _with_equal_names(prepared)
+
+
+def _with_equal_names(module: Any) -> Any:
+    """TVM names the loop nest of a sum after the variable that it reads (`lv7_red`). Loop nests are equal
+    whatever their names, but a candidate is replayed by name: it would fail in another op, where the
+    same sum is `lv13_red`."""
+    from tvm import ir, tirx
+
+    for variable, function in module.functions.items():
+        if not isinstance(function, tirx.PrimFunc):
+            continue
+        text = ir.save_json(function)
+        names = list(dict.fromkeys(_NUMBERED_SUM.findall(text)))
+        for place, name in enumerate(names):
+            text = text.replace(name, f'"sum{place}_red"')
+        if names:
+            module.update_func(variable, ir.load_json(text))
+    return module
 
 
 def _apply(module: Any, native: Any, best: Any) -> Any:

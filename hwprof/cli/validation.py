@@ -103,6 +103,12 @@ def calibrate(
     help="floor: the machine's fast mode; p50: the median call, what a loop of your own reads.",
 )
 @click.option(
+    "--fit-networks",
+    default=20,
+    show_default=True,
+    help="How many networks an uncalibrated table is calibrated on first.",
+)
+@click.option(
     "--measured-in",
     metavar="ENVIRONMENT",
     help="Id of this machine's environment, to hold rows of another one against networks measured here.",
@@ -120,13 +126,14 @@ def calibrate(
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @click.pass_context
 def validate(
-    context: click.Context, /, path: Path, networks: int, seed: int, statistic: str,
+    context: click.Context, /, path: Path, networks: int, seed: int, statistic: str, fit_networks: int,
     measured_in: str | None, plot: Path | None, rebuild: int | None, max_error: float | None,
     as_json: bool, **narrowed: Any,
 ) -> None:  # fmt: skip
     """Measure networks that no fit has seen and say how well the table at PATH predicts them.
 
-    An uncalibrated table is calibrated first. The networks' rows and the errors are stored in the table.
+    An uncalibrated table is calibrated first, on further networks. The networks' rows and the errors are
+    stored in the table.
 
     \b
     Example:
@@ -148,7 +155,7 @@ def validate(
         check_plot(plot)
     report = run(
         path, _wanted(narrowed), networks=networks, seed=seed, statistic=statistic,
-        measured_in=measured_in, progress=Progress(),
+        fit_networks=fit_networks, measured_in=measured_in, progress=Progress(),
     )  # fmt: skip
     if plot is not None:
         plot_report(report, plot)

@@ -76,7 +76,7 @@ def calibrate(
     """
     if model != "auto" and model not in MODELS:
         raise LutError(f"model {model!r} is unknown; choose of auto, {', '.join(MODELS)}")
-    _check_count(networks, 1 + MODELS[model].parameters if model != "auto" else LEAST_NETWORKS)
+    check_count(networks, 1 + MODELS[model].parameters if model != "auto" else LEAST_NETWORKS)
     setting = find_setting(path, wanted)
     require_same_environment(setting)
     rows_ms = priced_rows(setting)
@@ -105,7 +105,7 @@ def compose(table: Lut, scope: Scope, drawn: Sequence[Drawn], model: str) -> Com
         LutError: too few of the networks have a number.
     """
     networks = measured_networks(table, scope, [network.job.job_id for network in drawn])
-    _check_count(len(networks), LEAST_NETWORKS)
+    check_count(len(networks), LEAST_NETWORKS)
     fits = fit_models(table, scope, networks, [MODELS[model]] if model != "auto" else [*MODELS.values()])
     best = choose([each for each in fits if model != "auto" or each.model.name != "sum"])
     return Composition(
@@ -217,7 +217,8 @@ def store(path: Path, table: Lut, made: Sequence[Composition]) -> None:
     update_metadata(path, composition=[c.to_dict() for c in (*kept, *made)])
 
 
-def _check_count(networks: int, least: int) -> None:
+def check_count(networks: int, least: int) -> None:
+    """Raises LutError for too few networks to fit on."""
     if networks < least:
         raise LutError(
             f"{networks} networks are too few to calibrate with, {least} is the least; give "

@@ -17,9 +17,17 @@ from hwprof.composition.price import Pricer
 from hwprof.errors import LutError
 from hwprof.lut import Lut, load_lut
 from hwprof.lut.write import update_metadata
-from hwprof.validation.calibrate import calibrate, failures, measure, priced_rows
+from hwprof.measure.messages import Job
+from hwprof.validation.calibrate import (
+    LEAST_NETWORKS,
+    calibrate,
+    check_count,
+    failures,
+    measure,
+    priced_rows,
+)
 from hwprof.validation.measured import MeasuredNetwork, measured_networks
-from hwprof.validation.networks import VALIDATION, draw
+from hwprof.validation.networks import CALIBRATION, VALIDATION, draw
 from hwprof.validation.scores import (
     Correlation,
     Errors,
@@ -127,14 +135,18 @@ def validate(
     networks: int = 100,
     seed: int = 0,
     statistic: str = "floor",
+    fit_networks: int = FIT_NETWORKS,
     measured_in: str | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Measure `networks` networks that the composition was not fitted on, where their rows are missing,
-    and compare. An uncalibrated table is calibrated first, on 20 further networks of another seed
-    stream. The networks' rows and the errors are stored in the table.
+    and compare. An uncalibrated table is calibrated first, on further networks of another seed stream.
+    These are measured in the same shuffled rounds, since a host's speed moves within minutes: 10 min
+    between the two cost 0.3 % (`benchmarks/results/whole_network_onnxruntime_apart.json`). The networks'
+    rows and the errors are stored in the table.
 
     Args:
+        fit_networks: how many networks an uncalibrated table is calibrated on.
         measured_in: id of this machine's environment, to hold rows of another one against it.
 
     Raises:
@@ -149,16 +161,23 @@ def validate(
     require_same_environment(setting, measured_in)
     composition = composition_for(setting.table.metadata, setting.scope)
     calibrated_now = composition is None
+    rows_ms = priced_rows(setting)
+    to_fit: tuple[Job, ...] = ()
     if composition is None:
-        calibrate(path, wanted, networks=FIT_NETWORKS, seed=seed, progress=progress)
-        setting = find_setting(path, wanted, statistic)
-        composition = composition_for(setting.table.metadata, setting.scope)
-        assert composition is not None
-    seen = frozenset(composition.networks)
-    drawn = draw(setting.space, priced_rows(setting), networks, seed, VALIDATION, without=seen)
+        check_count(fit_networks, LEAST_NETWORKS)
+        fitted = draw(setting.space, rows_ms, fit_networks, seed, CALIBRATION)
+        to_fit = tuple(network.job for network in fitted)
+        seen = frozenset(job.job_id for job in to_fit)
+    else:
+        seen = frozenset(composition.networks)
+    drawn = draw(setting.space, rows_ms, networks, seed, VALIDATION, without=seen)
     protocol = setting.build.protocol().for_networks()
-    measure(setting, [network.job for network in drawn], protocol, progress)
+    measure(setting, [*to_fit, *(network.job for network in drawn)], protocol, progress)
+    if composition is None:
+        calibrate(path, wanted, networks=fit_networks, seed=seed, progress=progress)
     table = load_lut(path)
+    composition = composition or composition_for(table.metadata, setting.scope)
+    assert composition is not None
     spread = {network.job.job_id: network.spread for network in drawn}
     chain = setting.space.family == "chain"
     report = compare(

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from hwprof.backends.backend import Target
 from hwprof.backends.conformance import opened, outputs_of
 from hwprof.backends.tvm import TvmBackend
 from hwprof.backends.tvm_database import TuningDatabase
+from hwprof.backends.tvm_library import import_graph
 from hwprof.backends.tvm_target import resolve_target
 from hwprof.errors import BackendError, BackendUnavailable
 
@@ -292,3 +294,22 @@ def test_the_time_limit_of_a_compilation_follows_from_the_budget(tmp_path):
     assert 60 < timed < few < many
     named = backend.environment(target(tmp_path, tuning_seconds="60"))
     assert (named["tuning"], named["trials"], named["tuning_seconds"]) == ("metaschedule", TRIALS, 60.0)
+
+
+def test_sum_named_after_a_relax_variable_replayed_in_no_other_op():
+    """An SE block's mean was `lv7_red` after ReLU and `lv13_red` after h-swish: one task by its hash,
+    but the second op could not replay the first one's candidates."""
+    native = resolve_target("llvm", 1).native()
+    found = []
+    for activation in ("relu", "hswish"):
+        op = ops.mbconv((1, 8, 8, 8), 8, 3, expansion=2, activation=activation, se_ratio=0.25)
+        tasks = tvm_tuning._extract(tvm_tuning._prepare(import_graph(op.lower()), native), native)
+        found.append({name: loop_names(task) for name, task in tasks.items()})
+    shared = set(found[0]) & set(found[1])
+    assert any(name.endswith("_red") for task in shared for name in found[0][task])
+    assert all(found[0][task] == found[1][task] for task in shared)
+
+
+def loop_names(task):
+    (function,) = task.dispatched[0].functions.values()
+    return re.findall(r'T\.sblock\("([^"]*)"\)', function.script())

@@ -30,6 +30,17 @@ def test_uncalibrated_table_is_calibrated_first_on_other_networks(validated):
     assert report.spearman.value == pytest.approx(1.0)
 
 
+def test_networks_of_the_fit_and_held_out_ones_were_measured_in_the_same_rounds(validated):
+    """One after the other, the host changed its speed by 0.7 % in between."""
+    table, report = validated
+    processes = {}
+    for visit in load_lut(table).visits.to_pylist():
+        if visit["granularity"] == "network":
+            processes.setdefault(visit["op_id"], set()).add(visit["process"])
+    fitted = {frozenset(processes[op_id]) for op_id in report.composition.networks}
+    assert fitted == {frozenset(processes[network.op_id]) for network in report.networks}
+
+
 def test_summary_holds_what_is_promised_as_fractions_and_is_json(validated):
     _, report = validated
     summary = json.loads(json.dumps(report.summary()))
@@ -97,6 +108,7 @@ def test_noise_floor_is_the_distance_of_two_measurements(tmp_path, small_space):
     ("options", "message"),
     [
         ({"networks": 1}, "networks must be 2 or more, got 1"),
+        ({"fit_networks": 3}, "3 networks are too few to calibrate with, 4 is the least"),
         ({"statistic": "mean"}, "statistic 'mean' is unknown; choose of floor, p50"),
     ],
 )
