@@ -145,9 +145,9 @@ def _prepare(module: Any, native: Any) -> Any:
 
 
 def _with_equal_names(module: Any) -> Any:
-    """TVM names the loop nest of a sum after the variable that it reads (`lv7_red`). Loop nests are equal
-    whatever their names, but a candidate is replayed by name: it would fail in another op, where the
-    same sum is `lv13_red`."""
+    """TVM names the loop nest of a sum after the variable that it reads (`lv7_red`). Loop nests are
+    equal whatever their names, but a candidate is replayed by name: it would fail in another op, where
+    the same sum is `lv13_red`."""
     from tvm import ir, tirx
 
     for variable, function in module.functions.items():
