@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from hwprof.errors import BackendUnavailable
 
 if TYPE_CHECKING:
+    from hwprof.search.costs import ExpectedCosts
+    from hwprof.search.devices import AcrossDevices
     from hwprof.search.expected_latency import ExpectedLatency
+    from hwprof.search.losses import LOSSES, make_loss
+    from hwprof.search.pairwise import PairwiseLatency
 
-__all__ = ["ExpectedLatency"]
+__all__ = [
+    "AcrossDevices",
+    "ExpectedCosts",
+    "ExpectedLatency",
+    "LOSSES",
+    "PairwiseLatency",
+    "make_loss",
+]
+
+_MODULE_OF = {
+    "AcrossDevices": "devices",
+    "ExpectedCosts": "costs",
+    "ExpectedLatency": "expected_latency",
+    "LOSSES": "losses",
+    "PairwiseLatency": "pairwise",
+    "make_loss": "losses",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -18,14 +39,14 @@ def __getattr__(name: str) -> Any:
     Raises:
         BackendUnavailable: PyTorch is not installed.
     """
-    if name != "ExpectedLatency":
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'hwprof.search' has no attribute {name!r}")
     try:
-        from hwprof.search.expected_latency import ExpectedLatency
+        module = import_module(f"hwprof.search.{_MODULE_OF[name]}")
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         raise BackendUnavailable(
             f"hwprof.search.{name} needs PyTorch, which is not installed: pip install 'hwprof[torch]'"
         ) from None
-    return ExpectedLatency
+    return getattr(module, name)

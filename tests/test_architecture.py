@@ -31,11 +31,15 @@ MAY_IMPORT = {
     "hwprof.lut": FIRST,
     "hwprof.backends": FIRST,
     "hwprof.composition": FIRST | {"hwprof.lut"},
-    "hwprof.search": FIRST | {"hwprof.lut", "hwprof.composition"},
+    "hwprof.search": FIRST
+    | {"hwprof.lut", "hwprof.composition", "hwprof.search.data", "hwprof.search.supernet"},
+    "hwprof.search.data": {"hwprof.errors"},
+    "hwprof.search.supernet": FIRST,
     "hwprof.measure": FIRST | {"hwprof.backends"},
     "hwprof.build": FIRST | {"hwprof.lut", "hwprof.backends", "hwprof.measure"},
     "hwprof.validation": FIRST
     | {"hwprof.lut", "hwprof.backends", "hwprof.measure", "hwprof.build", "hwprof.composition"},
+    "hwprof.report": FIRST | {"hwprof.lut", "hwprof.composition", "hwprof.validation"},
     "hwprof.offline": FIRST | {"hwprof.lut", "hwprof.backends", "hwprof.measure", "hwprof.build"},
     "hwprof.cli": FIRST
     | {
@@ -44,8 +48,11 @@ MAY_IMPORT = {
         "hwprof.measure",
         "hwprof.build",
         "hwprof.offline",
+        "hwprof.report",
         "hwprof.doctor",
         "hwprof.search",
+        "hwprof.search.data",
+        "hwprof.search.supernet",
         "hwprof.validation",
     },
     "hwprof.__main__": {"hwprof.cli"},

@@ -15,10 +15,14 @@ from hwprof import __version__
 from hwprof.cli.backends import backends
 from hwprof.cli.build import build_lut
 from hwprof.cli.check_backend import check_backend
+from hwprof.cli.design_supernet import design_supernet
 from hwprof.cli.doctor import doctor
 from hwprof.cli.lut import lut
 from hwprof.cli.make_interpreter import make_interpreter
 from hwprof.cli.offline import export_jobs, import_results
+from hwprof.cli.report import report
+from hwprof.cli.scale import scale
+from hwprof.cli.search import search
 from hwprof.cli.spaces import spaces
 from hwprof.cli.validation import calibrate, validate
 from hwprof.errors import HwprofError
@@ -42,7 +46,8 @@ def cli() -> None:
 
 
 for command in (build_lut, spaces, backends, check_backend, make_interpreter, doctor, lut,
-                export_jobs, import_results, calibrate, validate):  # fmt: skip
+                export_jobs, import_results, calibrate, validate, design_supernet, scale, report,
+                search):  # fmt: skip
     cli.add_command(command)
 
 

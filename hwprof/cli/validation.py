@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from hwprof.cli.build import Duration, option_pairs
 
 if TYPE_CHECKING:
     from hwprof.validation.calibrate import Calibration
+    from hwprof.validation.report import Report
     from hwprof.validation.setting import Wanted
-    from hwprof.validation.validate import Report
 
-SHOWN_WORST = 3
 SHOWN_BLOCKS = 5
+INTERRUPTED = 130
+OF_NETWORKS = ("networks", "statistic", "fit_networks", "measured_in", "plot")
 
 
 def narrowing(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -69,9 +72,11 @@ def narrowing(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--edges", is_flag=True, help="Measure a pair of neighbours for each edge of the space.")
 @narrowing
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+@click.pass_context
 def calibrate(
-    path: Path, networks: int, seed: int, model: str, edges: bool, as_json: bool, **narrowed: Any
-) -> None:
+    context: click.Context, /, path: Path, networks: int, seed: int, model: str, edges: bool,
+    as_json: bool, **narrowed: Any,
+) -> None:  # fmt: skip
     """Fit how the rows of the table at PATH make up a network's latency.
 
     Networks of the table's space are drawn, compiled and timed on the backend and in the environment of
@@ -85,10 +90,11 @@ def calibrate(
     from hwprof.build.progress import Progress
     from hwprof.validation.calibrate import calibrate as run
 
-    made = run(
-        path, _wanted(narrowed), networks=networks, seed=seed, model=model, edges=edges,
-        progress=Progress(),
-    )  # fmt: skip
+    with _interruptible(context):
+        made = run(
+            path, _wanted(narrowed), networks=networks, seed=seed, model=model, edges=edges,
+            progress=Progress(),
+        )  # fmt: skip
     click.echo(json.dumps(made.summary()) if as_json else _calibration_text(path, made))
 
 
@@ -142,24 +148,27 @@ def validate(
       hwprof validate lut.parquet --rebuild 20
     """
     if rebuild is not None:
-        if plot is not None or measured_in is not None:
+        if given := [f"--{name.replace('_', '-')}" for name in OF_NETWORKS if _is_given(context, name)]:
             raise click.UsageError(
-                "--rebuild measures rows, not networks: leave out --plot, --measured-in"
+                f"--rebuild measures rows, not networks: leave out {', '.join(given)}"
             )
-        context.exit(_measure_again(path, _wanted(narrowed), rebuild, seed, max_error, as_json))
+        with _interruptible(context):
+            code = _measure_again(path, _wanted(narrowed), rebuild, seed, max_error, as_json)
+        context.exit(code)
     from hwprof.build.progress import Progress
     from hwprof.validation.plot import check_plot, plot_report
     from hwprof.validation.validate import validate as run
 
     if plot is not None:
         check_plot(plot)
-    report = run(
-        path, _wanted(narrowed), networks=networks, seed=seed, statistic=statistic,
-        fit_networks=fit_networks, measured_in=measured_in, progress=Progress(),
-    )  # fmt: skip
+    with _interruptible(context):
+        report = run(
+            path, _wanted(narrowed), networks=networks, seed=seed, statistic=statistic,
+            fit_networks=fit_networks, measured_in=measured_in, progress=Progress(),
+        )  # fmt: skip
+    click.echo(json.dumps(report.summary()) if as_json else _report_text(path, report))
     if plot is not None:
         plot_report(report, plot)
-    click.echo(json.dumps(report.summary()) if as_json else _report_text(path, report))
     if max_error is not None and report.errors.mean > max_error:
         context.exit(1)
 
@@ -179,6 +188,22 @@ def _measure_again(
     return 1 if above or not found.agrees else 0
 
 
+@contextmanager
+def _interruptible(context: click.Context) -> Iterator[None]:
+    """Ends the command with the exit code of an interruption, after saying what becomes of it."""
+    from hwprof.validation.early_end import Interrupted
+
+    try:
+        yield
+    except Interrupted as end:
+        click.echo(f"hwprof: {end}", err=True)
+        context.exit(INTERRUPTED)
+
+
+def _is_given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is not ParameterSource.DEFAULT
+
+
 def _wanted(narrowed: dict[str, Any]) -> Wanted:
     from hwprof.validation.setting import Wanted
 
@@ -186,11 +211,15 @@ def _wanted(narrowed: dict[str, Any]) -> Wanted:
 
 
 def _calibration_text(path: Path, made: Calibration) -> str:
-    lines = [f"{path}: calibrated on {made.networks} networks in {made.wall_s:.0f} s"]
+    used = max(len(composition.networks) for composition in made.compositions)
+    of = f" of {made.networks}" if used < made.networks else ""
+    lines = [f"{path}: calibrated on {used}{of} networks in {made.wall_s:.0f} s"]
     for composition in made.compositions:
         lines.append(f"  {composition.describe()}")
         tried = ", ".join(f"{name} {error:.2%}" for name, error in composition.compared.items())
         lines.append(f"    mean error of each model: {tried}")
+    if made.unstable_rows:
+        lines.append(f"  unstable rows: {made.unstable_rows} ops of the space have no other number")
     lines += [f"  not used: {label}: {reason}" for label, reason in made.failed]
     return "\n".join(lines)
 
@@ -215,20 +244,47 @@ def _report_text(path: Path, report: Report) -> str:
     if report.calibrated_now:
         count = len(composition.networks)
         lines.append(f"  the table was uncalibrated: fitted now on {count} other networks")
-    if not report.additive:
+    if report.unstable_rows:
         lines.append(
-            f"  not additive here: {errors.mean:.1%} is far above the noise floor; rows of single ops "
-            f"do not make up such networks. Try pairs of neighbours: hwprof calibrate {path} --edges"
+            f"  unstable rows  {report.unstable_rows} ops of these networks have no other number"
         )
-    lines += _worst_text(report)
+    lines += additive_text(path, report) + _worst_text(report)
     lines += [f"  not used: {label}: {reason}" for label, reason in report.failed]
     return "\n".join(lines)
 
 
+def additive_text(path: Path, report: Report) -> list[str]:
+    """What is said where rows do not add up: the figure, and what there is to do about it."""
+    mean = f"{report.errors.mean:.1%}"
+    if report.edges_needed:
+        return [
+            f"  not additive here: {report.without_edges:.1%} without interaction terms; edges, what "
+            f"neighbours do to each other, bring it to {mean}"
+        ]
+    if report.additive:
+        return []
+    if report.measured_in is not None:
+        return [f"  the rows of the other environment are {mean} off here: build them here"]
+    if not report.chain:
+        step = (
+            "Its networks are no chains: interaction terms (edges) are between neighbours of chains, so "
+            "there are none to offer"
+        )
+    elif report.composition.uses_edges:
+        step = "Interaction terms (edges) are in the model and do not make up for it"
+    else:
+        step = (
+            f"Try interaction terms, what neighbours do to each other: hwprof calibrate {path} --edges"
+        )
+    return [
+        f"  not additive here: {mean} is far above the noise floor; rows of single ops do not make up "
+        f"such networks. {step}"
+    ]
+
+
 def _worst_text(report: Report) -> list[str]:
     lines = []
-    worst = sorted(report.networks, key=lambda network: -abs(network.error))[:SHOWN_WORST]
-    for network in worst:
+    for network in report.worst:
         lines.append(
             f"  worst: {network.label} predicted {network.predicted_ms:.4g}, measured "
             f"{network.measured_ms:.4g} ms ({network.error:+.2%}); its slowest blocks:"

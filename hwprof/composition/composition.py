@@ -11,6 +11,7 @@ from hwprof.errors import LutError
 
 COLUMN_OF = {"floor": "latency_ms", "p50": "p50_ms"}
 """Statistic of a network -> the column of rows and networks that it is about."""
+UNREADABLE = "the table's composition is not one that this hwprof reads; fit it anew: hwprof calibrate"
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,7 @@ class Composition:
                 }
             )
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise LutError(
-                "the table's composition is not one that this hwprof reads; calibrate it again"
-            ) from None
+            raise LutError(UNREADABLE) from None
         if unknown := sorted(set(made.coefficients) - {*TERMS, "edges"}):
             raise LutError(
                 f"the table's composition has the unknown term {unknown[0]!r}; it knows "
@@ -96,10 +95,25 @@ class Composition:
 
 
 def compositions(metadata: Mapping[str, Any]) -> list[Composition]:
-    """All that a table holds; none if it is uncalibrated."""
-    return [Composition.from_dict(data) for data in metadata["composition"] or ()]
+    """All that a table holds; none if it is uncalibrated.
+
+    Raises:
+        LutError: the metadata hold something else.
+    """
+    return [Composition.from_dict(data) for data in _stored(metadata)]
 
 
 def composition_for(metadata: Mapping[str, Any], scope: Scope) -> Composition | None:
-    """The composition of exactly this scope, or None."""
-    return next((c for c in compositions(metadata) if c.scope == scope), None)
+    """The composition of exactly this scope, or None. Raises LutError where it cannot be read; those of
+    other scopes, which another hwprof may have written, are left alone."""
+    for data in _stored(metadata):
+        if data.get("scope") == asdict(scope):
+            return Composition.from_dict(data)
+    return None
+
+
+def _stored(metadata: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    found = metadata["composition"] or []
+    if not isinstance(found, list) or not all(isinstance(data, Mapping) for data in found):
+        raise LutError(UNREADABLE)
+    return found

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
+from hwprof.composition.composition import Scope
 from hwprof.errors import MissingRow
 from hwprof.lut import Lut
 from hwprof.ops import OpSpec
@@ -45,12 +46,14 @@ def edge_pairs(space: Space, rows_ms: Mapping[OpSpec, float]) -> tuple[Pair, ...
     )
 
 
-def edge_latencies_ms(table: Lut, *, environment: str, cache: str, column: str) -> dict[EdgeKey, float]:
-    """E(a, b) of every pair row whose two ops have a row; the mean where a key has several. Unstable
-    rows count too: without one of its edges a whole composition would be missing."""
-    alone_ms = _values(table.filter(granularity="op", environment_id=environment, cache=cache), column)
-    pairs = table.filter(granularity="pair", environment_id=environment, cache=cache)
-    pair_ms = _values(pairs, column)
+def edge_latencies_ms(table: Lut, scope: Scope) -> dict[EdgeKey, float]:
+    """E(a, b) of every pair row of the scope's environment, batch, dtype and cache state whose two ops
+    have a row; the mean where a key has several. Unstable rows count too: without one of its edges a
+    whole composition would be missing."""
+    where = {name: getattr(scope, name) for name in ("environment_id", "batch", "dtype", "cache")}
+    alone_ms = _values(table.filter(granularity="op", **where), scope.column)
+    pairs = table.filter(granularity="pair", **where)
+    pair_ms = _values(pairs, scope.column)
     found: dict[EdgeKey, list[float]] = {}
     for row in pairs.columns(["op_id", "op_json"]).to_pylist():
         first, second = (OpSpec.from_dict(op) for op in json.loads(row["op_json"]))

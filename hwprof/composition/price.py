@@ -66,12 +66,7 @@ class Pricer:
         self._weights = dict(composition.coefficients) if composition else {"rows": 1.0}
         self._edges: dict[EdgeKey, float] = {}
         if composition is not None and composition.uses_edges:
-            self._edges = edge_latencies_ms(
-                table,
-                environment=scope.environment_id,
-                cache=scope.cache,
-                column=scope.column,
-            )
+            self._edges = edge_latencies_ms(table, scope)
 
     def op_ms(self, op: OpSpec) -> float:
         """What the op adds wherever it stands."""

@@ -51,11 +51,14 @@ def draw(
         without: ids of networks that must not be drawn.
 
     Raises:
-        SpaceError: the space has no networks, or not so many different ones.
+        SpaceError: the space has no networks, or not so many different ones; a negative seed.
     """
     if space.family == "ops":
-        raise SpaceError(f"{space.name} is a list of ops: it has no networks to measure")
-    rng = np.random.default_rng([seed, stream])
+        raise SpaceError(
+            f"{space.name} is a list of ops: it has no networks to measure; give the table of a space "
+            "of family chain or cell"
+        )
+    rng = generator(seed, stream)
     costs = [
         np.array([sum(rows_ms[op] for op in choice.ops) for choice in position.choices])
         for position in space.positions
@@ -83,6 +86,13 @@ def draw(
         if not any(take(_near(costs, target, rng), spread=True) for target in targets):
             raise _too_few(space, count, len(drawn))
     return tuple(drawn.values())
+
+
+def generator(seed: int, stream: int) -> np.random.Generator:
+    """Random numbers of one stream of a seed. Raises SpaceError for a negative seed."""
+    if seed < 0:
+        raise SpaceError(f"seed must be 0 or more, got {seed}")
+    return np.random.default_rng([seed, stream])
 
 
 def _places(count: int, ends: bool) -> list[float]:
@@ -142,5 +152,6 @@ def _softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _too_few(space: Space, count: int, found: int) -> SpaceError:
     return SpaceError(
-        f"{space.name} has too few different networks: {found} of {count} were found; ask for fewer"
+        f"{space.name} has too few different networks: {found} of {count} were found; ask for fewer "
+        "with --networks"
     )

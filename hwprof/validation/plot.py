@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hwprof.errors import BackendUnavailable, LutError
 
 if TYPE_CHECKING:
-    from hwprof.validation.validate import Report
+    from hwprof.validation.report import Report
 
 ENDINGS = (".png", ".svg")
 

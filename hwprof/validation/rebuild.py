@@ -11,11 +11,13 @@ import numpy as np
 
 from hwprof.build import build_lut, plan_of
 from hwprof.build.progress import Progress
-from hwprof.errors import BuildError, LutError
+from hwprof.errors import LutError
 from hwprof.lut import Lut, load_lut
 from hwprof.lut.diff.tables import Diff, diff
 from hwprof.measure.messages import Job
 from hwprof.ops import OpSpec
+from hwprof.validation.early_end import Interrupted
+from hwprof.validation.networks import generator
 from hwprof.validation.setting import Setting, Wanted, find_setting, require_same_environment
 
 REBUILD = 3  # seed stream of the draw; networks are drawn from streams 1 and 2
@@ -64,15 +66,19 @@ def rebuild(
 
     Raises:
         LutError: the table has fewer usable rows; as `find_setting`.
-        BuildError: another environment than the rows'; interrupted.
+        Interrupted: by SIGINT.
+        BuildError: another environment than the rows'.
         HwprofError: as `build_lut`.
     """
     setting = find_setting(path, wanted)
     require_same_environment(setting)
     rows = _usable_rows(setting)
     if not 1 <= count <= len(rows):
-        raise LutError(f"{path} has {len(rows)} usable rows to measure again; got --rebuild {count}")
-    rng = np.random.default_rng([REBUILD, seed])
+        raise LutError(
+            f"{path} has {len(rows)} usable rows to measure again; got --rebuild {count}; give at least "
+            "1 and at most so many"
+        )
+    rng = generator(seed, REBUILD)
     drawn = _draw(rows, count, rng)
     # Of its own, so that orders and places of buffers are not those of the build that made the rows.
     order = int(rng.integers(1 << 31))
@@ -81,7 +87,7 @@ def rebuild(
         planner = plan_of(setting.space, [Job((op,)) for op in drawn], options.protocol())
         report = build_lut(options, progress, planner=planner)
         if report.interrupted:
-            raise BuildError("interrupted: the table is as it was; give the same command to start over")
+            raise Interrupted("interrupted: the table is as it was; give the same command to start over")
         again = load_lut(options.out)
         before = rows.filter(op_id=[op.op_id for op in drawn])
         return Rebuild(diff(before, again), count, len(rows), _unusable(again), report.wall_s)

@@ -14,7 +14,7 @@ from hwprof.composition.composition import Scope
 from hwprof.environment import Environment
 from hwprof.errors import BuildError, LutError
 from hwprof.lut import Lut, load_lut
-from hwprof.space import Space, load_space
+from hwprof.space import Space, list_spaces, load_space
 
 _COLUMNS = ("environment_id", "space", "batch", "dtype", "cache")
 
@@ -54,12 +54,13 @@ def find_setting(path: Path, wanted: Wanted, statistic: str = "floor") -> Settin
     """The setting of the table's op rows that `wanted` names.
 
     Raises:
-        LutError: no such rows, or several kinds of them (listed).
+        LutError: no such rows, several kinds of them (listed), or rows of an environment that the table
+            does not describe.
         SpaceError: the space cannot be read.
     """
     table = load_lut(path)
     row = _one_kind(table, wanted)
-    space = load_space(wanted.space or row["space"])
+    space = load_space(wanted.space) if wanted.space else _space_of(table, row["space"])
     if space.name != row["space"]:
         raise LutError(f"{path} has no op rows of space {space.name}; it has {row['space']}")
     scope = Scope(**{name: row[name] for name in _COLUMNS}, statistic=statistic)
@@ -75,6 +76,7 @@ def find_setting(path: Path, wanted: Wanted, statistic: str = "floor") -> Settin
         dtype=row["dtype"],
         cache=row["cache"],
         effort=wanted.effort,
+        retry_failed=True,
         sustain_s=_identity(table, row).get("sustain_s") or 0.0,
         op_timeout_s=wanted.op_timeout_s,
     )
@@ -122,8 +124,8 @@ def _one_kind(table: Lut, wanted: Wanted) -> Mapping[str, Any]:
     said = ", ".join(f"{name} {value}" for name, value in only.items())
     if not len(rows):
         kinds = _kinds(table.filter(granularity="op"))
-        has = "; it has " + " / ".join(map(_spell, kinds)) if kinds else ""
-        raise LutError(f"{table.path} has no op rows{f' of {said}' if said else ''}{has}")
+        has = "it has " + " / ".join(map(_spell, kinds)) if kinds else "build them: hwprof build-lut"
+        raise LutError(f"{table.path} has no op rows{f' of {said}' if said else ''}; {has}")
     kinds = _kinds(rows)
     if len(kinds) > 1:
         raise LutError(
@@ -132,8 +134,21 @@ def _one_kind(table: Lut, wanted: Wanted) -> Mapping[str, Any]:
         )
     row: Mapping[str, Any] = rows.table.slice(0, 1).to_pylist()[0]
     if row["space"] is None:
-        raise LutError(f"the rows of {table.path} belong to no search space: name it with --space")
+        raise LutError(
+            f"the rows of {table.path} belong to no search space, so they make up no networks; build "
+            "the table of one: hwprof build-lut --space"
+        )
     return row
+
+
+def _space_of(table: Lut, name: str) -> Space:
+    """The space that the rows say they are of."""
+    if name not in list_spaces():
+        raise LutError(
+            f"{table.path} was measured for space {name!r}, which is not a shipped one; give its file: "
+            f"--space {name}.yaml"
+        )
+    return load_space(name)
 
 
 def _kinds(rows: Lut) -> list[dict[str, Any]]:
@@ -146,8 +161,7 @@ def _spell(kind: Mapping[str, Any]) -> str:
 
 
 def _identity(table: Lut, row: Mapping[str, Any]) -> Mapping[str, Any]:
-    identity: Mapping[str, Any] = table.environments[row["environment_id"]]["identity"]
-    return identity
+    return Environment.from_dict(table.environments.get(row["environment_id"], {})).identity
 
 
 def _options(table: Lut, row: Mapping[str, Any]) -> dict[str, str]:

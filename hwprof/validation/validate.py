@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,24 +13,26 @@ import numpy as np
 from hwprof import __version__
 from hwprof.build.progress import Progress
 from hwprof.composition.composition import COLUMN_OF, Composition, composition_for
+from hwprof.composition.models import MODELS
 from hwprof.composition.price import Pricer
 from hwprof.errors import LutError
 from hwprof.lut import Lut, load_lut
 from hwprof.lut.write import update_metadata
-from hwprof.measure.messages import Job
 from hwprof.validation.calibrate import (
     LEAST_NETWORKS,
-    calibrate,
     check_count,
     failures,
+    fit_drawn,
     measure,
     priced_rows,
+    too_few_usable,
+    unstable_rows,
 )
+from hwprof.validation.early_end import OldTable
 from hwprof.validation.measured import MeasuredNetwork, measured_networks
-from hwprof.validation.networks import CALIBRATION, VALIDATION, draw
+from hwprof.validation.networks import CALIBRATION, VALIDATION, Drawn, draw
+from hwprof.validation.report import Network, Report, most_error
 from hwprof.validation.scores import (
-    Correlation,
-    Errors,
     correlation,
     kendall,
     relative_errors,
@@ -40,92 +42,6 @@ from hwprof.validation.scores import (
 from hwprof.validation.setting import Wanted, find_setting, require_same_environment
 
 FIT_NETWORKS = 20
-NOT_ADDITIVE_ERROR = 0.03
-"""Rows do not add up where the mean error is above this and above three times the noise floor."""
-
-
-@dataclass(frozen=True)
-class Network:
-    """One held-out network.
-
-    Attributes:
-        blocks_ms: (op, what it adds to the prediction) in running order.
-        border_ms: what the network's own borders add.
-        spread: whether it is of the half that is spread over latency.
-        disagreement: relative distance of its two measurements, None without both.
-    """
-
-    op_id: str
-    label: str
-    measured_ms: float
-    predicted_ms: float
-    raw_ms: float
-    spread: bool
-    disagreement: float | None
-    blocks_ms: tuple[tuple[str, float], ...]
-    border_ms: float
-
-    @property
-    def error(self) -> float:
-        """Predicted / measured - 1."""
-        return self.predicted_ms / self.measured_ms - 1.0
-
-
-@dataclass(frozen=True)
-class Report:
-    """How good a table's predictions are.
-
-    Attributes:
-        calibrated_now: whether the table had no composition, so that it was calibrated first.
-        raw, constant, flops: errors of the plain sum of rows, of the mean of the fit networks, and of a
-            line through their FLOPs.
-        noise_floor: mean disagreement of the networks' two measurements.
-        additive: whether rows add up here at all.
-        failed: label and reason of drawn networks without a usable number.
-        measured_in: environment of the networks, where it is not the rows' own.
-    """
-
-    composition: Composition
-    calibrated_now: bool
-    networks: tuple[Network, ...]
-    errors: Errors
-    raw: Errors
-    constant: Errors
-    flops: Errors
-    noise_floor: float | None
-    spearman: Correlation
-    kendall: Correlation
-    additive: bool
-    failed: tuple[tuple[str, str], ...]
-    measured_in: str | None = None
-
-    def summary(self) -> dict[str, Any]:
-        """What stands in the table's metadata and in `--json`: shares and errors as fractions."""
-        scope = self.composition.scope
-        return {
-            **asdict(scope),
-            "measured_in": self.measured_in or scope.environment_id,
-            "networks": len(self.networks),
-            "mean_error": self.errors.mean,
-            "median_error": self.errors.median,
-            **{f"within_{bound * 100:g}": share for bound, share in self.errors.within.items()},
-            "bias": self.errors.bias,
-            "worst_error": self.errors.worst,
-            "spearman": self.spearman.value,
-            "spearman_interval": [self.spearman.low, self.spearman.high],
-            "kendall": self.kendall.value,
-            "kendall_interval": [self.kendall.low, self.kendall.high],
-            "fit_networks": len(self.composition.networks),
-            "model": self.composition.model,
-            "coefficients": dict(self.composition.coefficients),
-            "calibrated_now": self.calibrated_now,
-            "raw_mean_error": self.raw.mean,
-            "constant_mean_error": self.constant.mean,
-            "flops_mean_error": self.flops.mean,
-            "noise_floor": self.noise_floor,
-            "additive": self.additive,
-            "failed": [{"label": label, "reason": reason} for label, reason in self.failed],
-        }
 
 
 def validate(
@@ -141,7 +57,7 @@ def validate(
 ) -> Report:
     """Measure `networks` networks that the composition was not fitted on, where their rows are missing,
     and compare. An uncalibrated table is calibrated first, on further networks of another seed stream.
-    These are measured in the same shuffled rounds, since a host's speed moves within minutes: 10 min
+    All are measured in the same shuffled rounds, since a host's speed moves within minutes: 10 min
     between the two cost 0.3 % (`benchmarks/results/whole_network_onnxruntime_apart.json`). The networks'
     rows and the errors are stored in the table.
 
@@ -150,40 +66,49 @@ def validate(
         measured_in: id of this machine's environment, to hold rows of another one against it.
 
     Raises:
-        HwprofError: as `calibrate`; an unknown statistic; too few networks. The table keeps what was
-            measured.
+        Interrupted: by SIGINT; what was measured is kept, and the same command goes on.
+        LutError: an unknown statistic; too few networks, or too few that the backend could measure;
+            `measured_in` for rows that are uncalibrated. The table is as it was.
+        HwprofError: as `calibrate`.
     """
     if statistic not in COLUMN_OF:
         raise LutError(f"statistic {statistic!r} is unknown; choose of {', '.join(COLUMN_OF)}")
     if networks < 2:
-        raise LutError(f"networks must be 2 or more, got {networks}")
+        raise LutError(f"networks must be 2 or more, got {networks}; give --networks 100 or so")
     setting = find_setting(path, wanted, statistic)
     require_same_environment(setting, measured_in)
+    where = measured_in or setting.scope.environment_id
     composition = composition_for(setting.table.metadata, setting.scope)
     calibrated_now = composition is None
     rows_ms = priced_rows(setting)
-    to_fit: tuple[Job, ...] = ()
+    to_fit: tuple[Drawn, ...] = ()
     if composition is None:
+        if where != setting.scope.environment_id:
+            raise LutError(
+                f"{path} is uncalibrated, and a composition is fitted where its rows were measured; run "
+                "hwprof calibrate there first"
+            )
         check_count(fit_networks, LEAST_NETWORKS)
-        fitted = draw(setting.space, rows_ms, fit_networks, seed, CALIBRATION)
-        to_fit = tuple(network.job for network in fitted)
-        seen = frozenset(job.job_id for job in to_fit)
+        to_fit = draw(setting.space, rows_ms, fit_networks, seed, CALIBRATION)
+        seen = frozenset(network.job.job_id for network in to_fit)
     else:
+        _fitted(setting.table, composition)
         seen = frozenset(composition.networks)
     drawn = draw(setting.space, rows_ms, networks, seed, VALIDATION, without=seen)
     protocol = setting.build.protocol().for_networks()
-    measure(setting, [*to_fit, *(network.job for network in drawn)], protocol, progress)
-    if composition is None:
-        calibrate(path, wanted, networks=fit_networks, seed=seed, progress=progress)
-    table = load_lut(path)
-    composition = composition or composition_for(table.metadata, setting.scope)
-    assert composition is not None
-    spread = {network.job.job_id: network.spread for network in drawn}
-    chain = setting.space.family == "chain"
-    report = compare(
-        table, composition, spread, chain, calibrated_now, failures(table, drawn), measured_in
-    )
-    _store(path, table, report)
+    with OldTable(path) as old:
+        measure(setting, [network.job for network in (*to_fit, *drawn)], protocol, progress)
+        with old.back_on_error():
+            if composition is None:
+                fit_drawn(setting, to_fit)
+            table = load_lut(path)
+            composition = composition or composition_for(table.metadata, setting.scope)
+            assert composition is not None
+            spread = {network.job.job_id: network.spread for network in drawn}
+            chain = setting.space.family == "chain"
+            failed = failures(table, drawn, where, setting.scope.cache)
+            report = compare(table, composition, spread, chain, calibrated_now, failed, where)
+            _store(path, table, report)
     return report
 
 
@@ -203,15 +128,16 @@ def compare(
         chain: whether networks of the space are chains.
 
     Raises:
-        LutError: fewer than two of the networks have a number, or one was used for the fit.
+        LutError: fewer than two of the networks have a number, one was used for the fit, or none of
+            those of the fit is in the table.
     """
     scope = composition.scope
     if used := sorted(set(spread) & set(composition.networks)):
         raise LutError(f"network {used[0]} was used for the fit; an error on it would say nothing")
     truth = measured_networks(table, scope, spread, measured_in)
     if len(truth) < 2:
-        raise LutError(f"{len(truth)} of {len(spread)} networks have a number; nothing to compare")
-    fitted = measured_networks(table, scope, composition.networks)
+        raise too_few_usable(len(truth), len(spread), failed, 2)
+    fitted = _fitted(table, composition)
     ops = list(dict.fromkeys(op for network in truth for op in network.ops))
     pricer = Pricer(table, scope, ops, composition, allow_unstable=True)
     plain = Pricer(table, scope, ops, None, allow_unstable=True)
@@ -220,6 +146,7 @@ def compare(
     tells = [network for network in made if network.spread]
     ranks = ([n.predicted_ms for n in tells], [n.measured_ms for n in tells])
     errors = summarise_errors(relative_errors([n.predicted_ms for n in made], measured))
+    raw = summarise_errors(relative_errors([n.raw_ms for n in made], measured))
     noise = [n.disagreement for n in made if n.disagreement is not None]
     noise_floor = float(np.mean(noise)) if noise else None
     return Report(
@@ -227,16 +154,40 @@ def compare(
         calibrated_now=calibrated_now,
         networks=made,
         errors=errors,
-        raw=summarise_errors(relative_errors([n.raw_ms for n in made], measured)),
+        raw=raw,
         constant=summarise_errors(relative_errors([_mean_ms(fitted)] * len(made), measured)),
         flops=summarise_errors(relative_errors(_by_flops(fitted, truth), measured)),
         noise_floor=noise_floor,
         spearman=correlation(spearman, *ranks),
         kendall=correlation(kendall, *ranks),
-        additive=errors.mean <= max(NOT_ADDITIVE_ERROR, 3 * (noise_floor or 0.0)),
+        additive=errors.mean <= most_error(noise_floor),
         failed=failed,
-        measured_in=measured_in,
+        measured_in=None if measured_in == scope.environment_id else measured_in,
+        without_edges=without_edges(composition, raw.mean),
+        chain=chain,
+        unstable_rows=unstable_rows(table, scope, ops),
     )
+
+
+def without_edges(composition: Composition, sum_error: float) -> float | None:
+    """Error of the best model without edges that was compared with one that has them; of the plain sum
+    where none was. None for a composition without edges."""
+    if not composition.uses_edges:
+        return None
+    tried = composition.compared.items()
+    alone = [error for name, error in tried if name in MODELS and "edges" not in MODELS[name].terms]
+    return min(alone, default=sum_error)
+
+
+def _fitted(table: Lut, composition: Composition) -> list[MeasuredNetwork]:
+    """The networks of the fit. Raises LutError where the table has none of them."""
+    found = measured_networks(table, composition.scope, composition.networks)
+    if not found:
+        raise LutError(
+            f"{table.path} has no row of the {len(composition.networks)} networks that its composition "
+            f"was fitted on; calibrate it again: hwprof calibrate {table.path}"
+        )
+    return found
 
 
 def _predict(
@@ -277,8 +228,10 @@ def _store(path: Path, table: Lut, report: Report) -> None:
         "measured_in": report.measured_in or report.composition.scope.environment_id,
     }
     kept = [entry for entry in table.metadata["validation"] or () if not _same_scope(entry, scope)]
+    summary = report.summary()
+    del summary["worst"]  # the rows of these networks tell
     made = {
-        **report.summary(),
+        **summary,
         "ids": [network.op_id for network in report.networks],
         "spread_ids": [network.op_id for network in report.networks if network.spread],
         "validated_at": datetime.now(UTC).isoformat(timespec="seconds"),

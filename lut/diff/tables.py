@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from math import exp, isnan
+from math import exp, inf, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -166,7 +166,7 @@ def diff(a: Lut, b: Lut, environments: Sequence[str] = ()) -> Diff:
     """
     found = match(a, b, environments)
     matched = found.rows
-    usable = matched["state_a"].isin(USABLE_STATES) & matched["state_b"].isin(USABLE_STATES)
+    usable = _has_number(matched, "a") & _has_number(matched, "b")
     rows = matched[usable].reset_index(drop=True)
     visits = {side: visited(table) for side, table in zip("ab", (a, b), strict=True)}
     for side, own in visits.items():
@@ -201,6 +201,13 @@ def diff(a: Lut, b: Lut, environments: Sequence[str] = ()) -> Diff:
         timelines_a=timelines(visits["a"]),
         timelines_b=timelines(visits["b"]),
     )
+
+
+def _has_number(rows: pd.DataFrame, side: str) -> pd.Series[bool]:
+    """Rows in a usable state whose latency is one: above zero and finite. A table of another tool may
+    hold what `lut lint` calls an error; one such row would make every median of the rest NaN."""
+    latency = rows[f"latency_ms_{side}"]
+    return rows[f"state_{side}"].isin(USABLE_STATES) & (latency > 0) & (latency < inf)
 
 
 def _text(value: object) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,7 +43,8 @@ def visited(table: Lut) -> pd.DataFrame:
     names = [column.name for column in VISIT_COLUMNS if column.name in VISIT]
     visits = as_text(table.visits.select(names).to_pandas())
     visits["started_at"] = visits["started_at"].astype("datetime64[ms, UTC]").astype("int64") / 1e3
-    return visits.merge(rows[rows["latency_ms"].notna()], on=list(KEY))
+    timed = rows[(rows["latency_ms"] > 0) & (rows["latency_ms"] < inf)]
+    return visits[visits["p10_ms"] > 0].merge(timed, on=list(KEY))
 
 
 def plain_frame(table: Lut, names: tuple[str, ...]) -> pd.DataFrame:

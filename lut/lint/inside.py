@@ -43,18 +43,22 @@ def _blocks(view: View) -> list[Found]:
 
 
 def _chains(view: View) -> list[Found]:
-    chains = np.flatnonzero(view.usable & view.is_in("granularity", ["pair", "network"]))
-    if not len(chains):
+    return [(op, row) for row, ops in chains(view) for op in dict.fromkeys(ops) if op is not None]
+
+
+def chains(view: View) -> list[tuple[int, list[int | None]]]:
+    """The row of each usable pair and network, and those of its ops in running order; None for an op
+    without a usable row."""
+    rows = np.flatnonzero(view.usable & view.is_in("granularity", ["pair", "network"]))
+    if not len(rows):
         return []
     ops = np.flatnonzero(view.priced)
     keys = zip(*(view.texts(name, ops) for name in (*PLACE, "op_id")), strict=True)
     alone = dict(zip(keys, ops.tolist(), strict=True))
-    columns = (view.texts(name, chains) for name in (*PLACE, "op_json"))
+    columns = (view.texts(name, rows) for name in (*PLACE, "op_json"))
     return [
-        (alone[environment, cache, op_id], row)
-        for row, environment, cache, text in zip(chains.tolist(), *columns, strict=True)
-        for op_id in dict.fromkeys(_links_of(text))
-        if (environment, cache, op_id) in alone
+        (row, [alone.get((environment, cache, op_id)) for op_id in _links_of(text)])
+        for row, environment, cache, text in zip(rows.tolist(), *columns, strict=True)
     ]
 
 

@@ -8,11 +8,14 @@ import numpy as np
 
 from hwprof.environment import Environment
 from hwprof.lut.lint.finding import Finding
+from hwprof.lut.lint.inside import chains
 from hwprof.lut.lint.view import Indices, Numbers, View, counted
 
 SHORTEST_MS, LONGEST_MS = 1e-6, 3.6e6
 STATISTICS = ("latency_low_ms", "latency_high_ms", "min_ms", "p10_ms", "p50_ms")
 STATISTIC_RATIO = 100.0
+# 168 pairs and networks on ONNX Runtime take 0.98 to 1.1 times the sum of their ops.
+CHAIN_RATIO = 30.0
 # What no hardware of 2026 reaches. A thread with matrix instructions does 2e12 FLOP/s in float32 and
 # 2e13 in int8, the fastest accelerator 1e16 in int8; a core's nearest cache gives 1e12 bytes/s, an
 # accelerator's 2e13. Wrong by 10^3, the best rows of a table are far above.
@@ -37,6 +40,7 @@ def units(view: View) -> Iterator[Finding]:
     """Times that no machine can have, and rows that are far from what their own table says."""
     yield from _absolute(view)
     yield from _own_statistics(view)
+    yield from _chains(view)
     for (environment, _, _), rows in view.groups(view.priced, "environment_id", "cache", "dtype"):
         yield from _speed(view, rows, view.where(environment))
         yield from _apart(view, rows, view.where(environment))
@@ -63,6 +67,22 @@ def _own_statistics(view: View) -> Iterator[Finding]:
             words = f"latency_ms is {ratio[rows[0]]:.2g} times {name}"
             words += f" in {counted(len(rows), 'row')}: {view.names(rows)}"
             yield Finding("error", "units", words, view.ids(rows))
+
+
+def _chains(view: View) -> Iterator[Finding]:
+    """Pairs and networks far above the sum of their ops. One far below it takes less than one of its
+    ops, which `monotone` says; short of that the overhead of a run, paid once, may explain it."""
+    latency = view.numbers("latency_ms")
+    ratios = {
+        row: float(latency[row] / sum(latency[op] for op in ops if op is not None))
+        for row, ops in chains(view)
+        if ops and None not in ops
+    }
+    if rows := [row for row, ratio in ratios.items() if ratio > CHAIN_RATIO]:
+        words = f"latency_ms is {ratios[rows[0]]:.2g} times the sum of the ops' own in "
+        yield Finding(
+            "error", "units", f"{words}{counted(len(rows), 'chain')}: {view.names(rows)}", view.ids(rows)
+        )
 
 
 def _speed(view: View, rows: Indices, where: str) -> Iterator[Finding]:

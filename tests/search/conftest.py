@@ -12,6 +12,7 @@ import pytest
 from hypothesis import strategies as st
 
 from hwprof import ops
+from hwprof.composition.composition import Composition, Scope
 from hwprof.lut import Lut, load_lut, null_row, op_columns, write_lut
 from hwprof.ops import OpSpec
 from hwprof.space import Choice, Position, Space
@@ -83,11 +84,29 @@ def save(tmp_path: Path) -> Callable[..., Lut]:
     return lambda rows: save_rows(tmp_path / "lut.parquet", rows)
 
 
+def calibrated(table: Lut, space: Space, weights: dict[str, float], sigma: float = 0.0) -> Lut:
+    """The same rows with a composition of these weights for the space, in a file beside it."""
+    scope = Scope(HERE, space.name, 1, "float32", "warm", "floor")
+    composition = Composition(
+        scope, "made", weights, ("0" * 20,), 0.0, sigma, {}, "2026-11-21T00:00:00+00:00", "0.1.0"
+    )
+    path = table.path.with_name(f"calibrated-{space.space_hash[:8]}-{sigma}-{table.path.name}")
+    metadata = {**table.metadata, "composition": [composition.to_dict()]}
+    write_lut(path, table.table.to_pylist(), metadata=metadata)
+    return load_lut(path)
+
+
+@pytest.fixture(scope="session")
+def save_to() -> Callable[..., Lut]:
+    return save_rows
+
+
 class Make:
     """The helpers of this module, for tests (which cannot import it)."""
 
     pool, latencies, here, there = POOL, LATENCIES, HERE, THERE
     row, space, spaces, priced = map(staticmethod, (make_row, make_space, spaces, priced))
+    calibrated = staticmethod(calibrated)
 
 
 @pytest.fixture(scope="session")

@@ -19,10 +19,19 @@ def test_importing_the_package_does_not_import_torch() -> None:
     assert "ExpectedLatency" in done.stdout
 
 
-def test_without_torch_the_error_says_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", hwprof.search.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    pytest.importorskip("torch")
+    assert getattr(hwprof.search, name) is not None
+
+
+@pytest.mark.parametrize("name", hwprof.search.__all__)
+def test_without_torch_the_error_says_what_installs_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _hide(monkeypatch, "torch")
     with pytest.raises(BackendUnavailable, match=r"pip install 'hwprof\[torch\]'") as caught:
-        _ = hwprof.search.ExpectedLatency
+        getattr(hwprof.search, name)
     assert "\n" not in str(caught.value)
 
 
@@ -48,5 +57,6 @@ def _hide(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         return real(name, *args, **more)  # type: ignore[arg-type]
 
-    monkeypatch.delitem(sys.modules, "hwprof.search.expected_latency", raising=False)
+    for name in [name for name in sys.modules if name.startswith("hwprof.search.")]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(builtins, "__import__", without)

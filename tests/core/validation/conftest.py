@@ -76,6 +76,12 @@ def validated(built, wanted, tmp_path_factory):
     return path, validate(path, wanted, networks=10)
 
 
+@pytest.fixture
+def validated_copy(validated, tmp_path):
+    """A copy of it."""
+    return copy_of(validated[0], tmp_path)
+
+
 @pytest.fixture(scope="session")
 def wanted(small_space):
     return Wanted(space=str(small_space), effort="fast")

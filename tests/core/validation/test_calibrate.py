@@ -1,5 +1,6 @@
 """Calibration: what is measured, fitted, stored, and what becomes of a table when it cannot be."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,12 @@ from hwprof.backends.simulated import CALL_OVERHEAD_MS
 from hwprof.composition.composition import composition_for, compositions
 from hwprof.composition.edges import edge_latencies_ms
 from hwprof.composition.price import Pricer
-from hwprof.errors import BuildError, LutError, MissingRow
-from hwprof.lut import load_lut, verify_lut, write_lut
-from hwprof.validation.calibrate import calibrate
+from hwprof.errors import BuildError, HwprofError, LutError, MissingRow
+from hwprof.lut import chain_columns, load_lut, op_columns, verify_lut, write_lut
+from hwprof.measure.messages import Job
+from hwprof.ops import OpSpec
+from hwprof.validation.calibrate import calibrate, failures
+from hwprof.validation.networks import Drawn
 from hwprof.validation.setting import find_setting
 from hwprof.validation.validate import validate
 
@@ -56,12 +60,7 @@ def test_edges_are_measured_and_give_the_overhead_of_a_call(table, wanted):
     composition = composition_for(setting.table.metadata, setting.scope)
     assert composition.error < 1e-4
     assert composition.coefficients == {"rows": 1.0, "edges": 1.0}
-    edges = edge_latencies_ms(
-        setting.table,
-        environment=setting.scope.environment_id,
-        cache="warm",
-        column="latency_ms",
-    )
+    edges = edge_latencies_ms(setting.table, setting.scope)
     # Also those whose pair is made of ops that no drawn network runs.
     assert len(edges) == made.pairs
     pricer = Pricer(setting.table, setting.scope, setting.space.ops(), composition)
@@ -87,13 +86,15 @@ def test_a_new_composition_replaces_the_old_one_of_its_scope_alone(calibrated, w
     ("options", "message"),
     [
         ({"networks": 3}, "3 networks are too few to calibrate with, 4 is the least"),
+        ({"networks": 3, "model": "sum"}, "3 networks are too few to calibrate with, 4 is the least"),
         ({"networks": 4, "model": "terms"}, "4 networks are too few to calibrate with, 5 is the least"),
         ({"model": "magic"}, "model 'magic' is unknown; choose of auto, sum, edges, scale"),
+        ({"seed": -1}, "seed must be 0 or more, got -1"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused_before_anything_is_measured(options, message, table, wanted):
     before = table.read_bytes()
-    with pytest.raises(LutError, match=message):
+    with pytest.raises(HwprofError, match=message):
         calibrate(table, wanted, **options)
     assert table.read_bytes() == before
 
@@ -152,6 +153,17 @@ def test_rows_of_another_environment_are_held_against_networks_measured_here_whe
     assert len(networks) == 4
 
 
+def test_uncalibrated_rows_of_another_environment_are_refused_before_networks_are_measured(
+    table, wanted
+):
+    (here,) = load_lut(table).environments
+    move(table)
+    before = table.read_bytes()
+    with pytest.raises(LutError, match=r"is uncalibrated, .* run hwprof calibrate there first"):
+        validate(table, wanted, networks=4, measured_in=here)
+    assert table.read_bytes() == before
+
+
 def test_rows_of_two_kinds_are_named_and_one_must_be_chosen(table, wanted):
     old = load_lut(table)
     rows = old.table.to_pylist()
@@ -167,3 +179,107 @@ def test_table_without_such_rows_says_what_it_has(table, wanted):
         LutError, match=r"no op rows of space small, batch 8; it has .*, small, 1, float32, warm"
     ):
         calibrate(table, replace(wanted, batch=8), networks=6)
+
+
+def test_failures_are_those_of_the_networks_environment(calibrated):
+    table = load_lut(calibrated)
+    row = table.filter(granularity="network").table.to_pylist()[0]
+    ops = tuple(OpSpec.from_dict(op) for op in json.loads(row["op_json"]))
+    drawn = [Drawn((), Job(ops, "network"), spread=False)]
+    (here,) = table.environments
+    elsewhere = row | {"environment_id": "0123456789abcdef", "state": "unstable", "reason": "busy"}
+    facts = {**table.environments, "0123456789abcdef": {"identity": {}, "conditions": {}}}
+    write_lut(calibrated, [row, elsewhere], metadata={"spaces": ["small"], "environments": facts})
+    both = load_lut(calibrated)
+    assert failures(both, drawn, here) == ()
+    assert failures(both, drawn, "0123456789abcdef") == ((row["label"], "unstable: busy"),)
+
+
+def test_edges_are_those_of_the_tables_own_dtype(calibrated, wanted):
+    """Keys do not say the dtype, and a table may hold several."""
+    calibrate(calibrated, wanted, networks=12, model="edges")
+    setting = find_setting(calibrated, wanted)
+    before = edge_latencies_ms(setting.table, setting.scope)
+    rows = setting.table.table.to_pylist()
+    for row in setting.table.filter(granularity=["op", "pair"]).table.to_pylist():
+        found = json.loads(row["op_json"])
+        ops = tuple(
+            OpSpec.from_dict({**op, "dtype": "float16"})
+            for op in (found if isinstance(found, list) else [found])
+        )
+        job = Job(ops, row["granularity"])
+        chain = len(ops) > 1
+        own = chain_columns(job.job_id, job.label, ops, job.lower()) if chain else op_columns(ops[0])
+        rows.append({**row, **own, "latency_ms": row["latency_ms"] * (3 if chain else 1)})
+    metadata = setting.table.metadata
+    write_lut(calibrated, rows, metadata={name: metadata[name] for name in ("spaces", "environments")})
+    both = load_lut(calibrated)
+    assert edge_latencies_ms(both, setting.scope) == before
+    other = edge_latencies_ms(both, replace(setting.scope, dtype="float16"))
+    assert other.keys() == before.keys()
+    assert all(other[key] > before[key] for key in before)
+
+
+def test_plain_sum_is_chosen_where_it_is_the_best(calibrated, wanted):
+    """An outlier can make every fitted weight worse than none."""
+    old = load_lut(calibrated)
+    rows = old.table.to_pylist()
+    alone = {row["op_id"]: row for row in rows if row["granularity"] == "op"}
+    for row in rows:
+        if row["granularity"] == "network":
+            ids = [OpSpec.from_dict(op).op_id for op in json.loads(row["op_json"])]
+            for name in ("latency_ms", "p50_ms"):
+                row[name] = sum(alone[op_id][name] for op_id in ids)
+            row |= dict.fromkeys(("latency_low_ms", "latency_high_ms"), row["latency_ms"])
+    write_lut(calibrated, rows, metadata=old.metadata, visits=old.visits)
+    made = calibrate(calibrated, wanted, networks=12)
+    assert [composition.model for composition in made.compositions] == ["sum", "sum"]
+
+
+def test_errors_of_a_composition_go_with_it(validated_copy, wanted):
+    """The new one may have been fitted on the very networks that the old one was judged by."""
+    table = validated_copy
+    foreign = load_lut(table).metadata["validation"][0] | {"space": "another"}
+    old = load_lut(table)
+    stored = {**old.metadata, "validation": [*old.metadata["validation"], foreign]}
+    write_lut(table, old.table, metadata=stored, visits=old.visits)
+    calibrate(table, wanted, networks=20)
+    assert load_lut(table).metadata["validation"] == stored["validation"]  # nothing has changed
+    calibrate(table, wanted, networks=20, model="scale")
+    assert load_lut(table).metadata["validation"] == [foreign]
+
+
+def test_composition_that_cannot_be_read_is_fitted_anew_and_others_are_left_alone(calibrated, wanted):
+    old = load_lut(calibrated)
+    floor, p50 = old.metadata["composition"]
+    of_another_hwprof = {"scope": {**floor["scope"], "space": "another"}, "model": "network of nets"}
+    stored = [{**floor, "coefficients": 3}, p50, of_another_hwprof]
+    write_lut(calibrated, old.table, metadata={**old.metadata, "composition": stored}, visits=old.visits)
+    with pytest.raises(LutError, match="is not one that this hwprof reads; fit it anew: hwprof calib"):
+        validate(calibrated, wanted, networks=4)
+    calibrate(calibrated, wanted, networks=12)
+    entries = load_lut(calibrated).metadata["composition"]
+    assert entries[0] == of_another_hwprof
+    assert [entry["scope"] for entry in entries[1:]] == [floor["scope"], p50["scope"]]
+
+
+def test_interrupted_pairs_are_taken_up_by_the_same_command(calibrated, wanted, monkeypatch, capsys):
+    """The networks, which are all there by then, once sealed the journal of the pairs."""
+    from hwprof.build import resume
+    from hwprof.build.progress import Progress
+
+    class Killing(resume.Records):
+        made = 0
+
+        def visited(self, row, made):
+            super().visited(row, made)
+            Killing.made += row.job.granularity == "pair"
+            if Killing.made == 9:
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(resume, "Records", Killing)
+        with pytest.raises(KeyboardInterrupt):
+            calibrate(calibrated, wanted, networks=12, edges=True)
+    calibrate(calibrated, wanted, networks=12, edges=True, progress=Progress())
+    assert "resuming: 9 visits of 4 rows reused" in capsys.readouterr().err

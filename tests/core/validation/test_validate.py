@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
+from hwprof.composition.composition import compositions
 from hwprof.errors import LutError
-from hwprof.lut import load_lut
+from hwprof.lut import load_lut, write_lut
 from hwprof.validation.setting import Wanted
-from hwprof.validation.validate import compare, validate
+from hwprof.validation.validate import compare, validate, without_edges
 
 PROMISED = (
     "networks", "mean_error", "median_error", "within_1", "within_2", "within_5", "within_10", "bias",
@@ -92,6 +93,62 @@ def test_rows_that_do_not_add_up_are_said_not_to(validated):
     assert found.errors.mean > 0.4
     assert not found.additive
     assert found.summary()["additive"] is False
+
+
+def test_edges_that_make_up_for_rows_which_do_not_add_up_are_told(validated):
+    _, report = validated
+    assert not report.edges_needed
+    assert report.summary()["without_edges_mean_error"] is None
+    tried = {"sum": 0.2, "terms": 0.09, "edges": 0.001}
+    edges = replace(report.composition, coefficients={"rows": 1.0, "edges": 1.0}, compared=tried)
+    found = replace(report, composition=edges, without_edges=without_edges(edges, 0.3))
+    assert found.without_edges == 0.09
+    assert found.edges_needed
+    # A model that was asked for by name is compared with nothing but the plain sum.
+    assert without_edges(replace(edges, compared={"edges": 0.001}), 0.3) == 0.3
+
+
+def test_worst_networks_are_told_block_by_block_in_json(validated):
+    table, report = validated
+    worst = json.loads(json.dumps(report.summary()))["worst"]
+    assert [network["error"] for network in worst] == sorted(
+        (network.error for network in report.networks), key=lambda error: -abs(error)
+    )[:3]
+    for network in worst:
+        parts = sum(block["ms"] for block in network["blocks"]) + network["border_ms"]
+        assert parts == pytest.approx(network["predicted_ms"])
+    assert "worst" not in load_lut(table).metadata["validation"][0]
+
+
+def test_unstable_rows_that_predictions_are_made_of_are_counted(validated_copy):
+    old = load_lut(validated_copy)
+    rows = old.table.to_pylist()
+    for row in [row for row in rows if row["granularity"] == "op"][:2]:
+        row |= {"state": "unstable", "reason": "a busy neighbour"}
+    write_lut(validated_copy, rows, metadata=old.metadata, visits=old.visits)
+    table = load_lut(validated_copy)
+    composition = compositions(table.metadata)[0]
+    (entry,) = table.metadata["validation"]
+    found = compare(table, composition, dict.fromkeys(entry["ids"], False), chain=True)
+    assert found.unstable_rows == found.summary()["unstable_rows"] == 2
+
+
+def test_composition_without_its_networks_is_refused_before_anything_is_measured(validated_copy, wanted):
+    """A table that was handed on without them has nothing to make a constant or a line of FLOPs from."""
+    old = load_lut(validated_copy)
+    ops = old.filter(granularity="op")
+    write_lut(validated_copy, ops.table, metadata=old.metadata)
+    before = validated_copy.read_bytes()
+    with pytest.raises(LutError, match=r"no row of the 20 networks that its .* hwprof calibrate"):
+        validate(validated_copy, wanted, networks=4)
+    assert validated_copy.read_bytes() == before
+
+
+def test_networks_measured_where_the_rows_were_are_in_no_other_environment(validated):
+    table, report = validated
+    lut, (here,) = load_lut(table), load_lut(table).environments
+    spread = {network.op_id: network.spread for network in report.networks}
+    assert compare(lut, report.composition, spread, chain=True, measured_in=here).measured_in is None
 
 
 def test_noise_floor_is_the_distance_of_two_measurements(tmp_path, small_space):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import numpy as np
@@ -169,6 +170,35 @@ def test_few_rows_cannot_tell_the_host_from_themselves(build, make):
     assert [row.own_ratio for row in found.rows] == pytest.approx([row.ratio for row in found.rows])
     worse = diff(a, build("c", 3, **common, changed={2: 1.2}))
     assert [row.op_id for row in worse.significant] == [OPS[2].op_id]
+
+
+def test_few_rows_of_equal_builds_without_a_hosts_drift_rarely_change(build):
+    """Bare metal: the interval of the columns holds the visits' noise and not that of the processes."""
+    few = {"ops": 5, "processes": 3, "rounds": 4}
+    pairs = ((build("a", seed, **few), build("b", 1000 + seed, **few)) for seed in range(30))
+    # 6 of 100 such pairs, 17 by the interval alone.
+    assert sum(bool(diff(a, b).significant) for a, b in pairs) <= 5
+    changed = diff(build("a", 4, **few), build("c", 5, **few, changed={2: 1.05}))
+    assert [row.op_id for row in changed.significant] == [OPS[2].op_id]
+
+
+@pytest.mark.parametrize("latency_ms", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_row_that_is_no_time_does_not_hide_the_others(build, tmp_path, latency_ms):
+    """One of them made every median NaN, and nothing was significant any more."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    a, b = build("a", 1), build("b", 2, changed={7: 1.1})
+    content = pq.read_table(b.path)
+    column = content.schema.get_field_index("latency_ms")
+    field = content.schema.field(column)
+    values = content.column(column).to_pylist()
+    values[content.column("op_id").to_pylist().index(OPS[3].op_id)] = latency_ms
+    pq.write_table(content.set_column(column, field, pa.array(values, field.type)), b.path)
+    found = diff(a, load_lut(b.path))
+    assert (found.matched, len(found.rows)) == (60, 59)
+    assert [row.op_id for row in found.significant] == [OPS[7].op_id]
+    json.dumps(found.summary(), allow_nan=False)
 
 
 def test_each_pair_of_builds_has_its_own_factor(build, make, tmp_path):
@@ -383,8 +413,6 @@ def test_a_short_build_has_no_trend(build):
 
 
 def test_summary_is_json_and_its_limit_bounds_the_rows(build):
-    import json
-
     found = diff(build("a", 1), build("b", 2, changed={3: 1.2, 9: 0.9}))
     summary = json.loads(json.dumps(found.summary(1)))
     assert [row["op_id"] for row in summary["rows"]] == [OPS[3].op_id]

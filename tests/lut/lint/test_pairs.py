@@ -145,6 +145,21 @@ def test_a_chain_faster_than_one_of_its_ops_is_a_warning(found, make, granularit
     assert (finding.rule, finding.row_ids) == ("monotone", (ops[0].op_id, "ab" * 10))
 
 
+@pytest.mark.parametrize("granularity", ["pair", "network"])
+def test_a_chain_far_above_the_sum_of_its_ops_is_of_another_unit(found, make, granularity):
+    ops = [conv(SHAPE, 64), conv(SHAPE, 64), squeeze_excite((1, 64, 28, 28))]
+    alone = [at(make.row(ops[0]), 1.0), at(make.row(ops[2]), 0.2)]
+    columns = chain_columns("ab" * 10, "chain", ops, lower(ops[1:]))
+    chain = make.row(ops[0]) | columns | {"granularity": granularity}
+    assert found([*alone, at(chain, 5.0)], spaces=[]) == []
+    statistics = dict.fromkeys(("min_ms", "p10_ms", "p50_ms", "p90_ms", "p99_ms"), 2000.0)
+    (finding,) = found([*alone, at(chain, 2000.0, **statistics)], spaces=[])
+    assert (finding.severity, finding.rule, finding.row_ids) == ("error", "units", ("ab" * 10,))
+    assert "latency_ms is 9.1e+02 times the sum of the ops' own in 1 chain" in finding.message
+    # Without a row of every op there is no sum.
+    assert found([alone[0], at(chain, 2000.0, **statistics)], spaces=[]) == []
+
+
 def test_text_that_is_no_op_is_left_to_the_rule_that_reports_it(found, make):
     rows = [
         at(make.row(BLOCK), 1.0, op_json="mbconv"),

@@ -1,0 +1,377 @@
+"""`hwprof search`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hwprof.cli.validation import narrowing
+from hwprof.errors import BackendUnavailable, HwprofError, SpaceError
+
+if TYPE_CHECKING:
+    from hwprof.lut import Lut
+    from hwprof.search.engine.search import FoundNetwork
+    from hwprof.search.engine.settings import Schedule, SearchSettings
+    from hwprof.search.expected_latency import ExpectedLatency
+    from hwprof.search.largest import AdditiveCosts
+    from hwprof.space import Space
+    from hwprof.validation.setting import Wanted
+
+Point = tuple[int, ...]
+PARAMS = "params"
+MJ_PER_KWH = 3.6e9
+
+
+@click.command("search")
+@click.option("--lut", "path", required=True, type=click.Path(path_type=Path), help="The table.")
+@click.option("--target-ms", required=True, type=float, help="Latency that the network shall have.")
+@click.option("--out", "folder", required=True, type=click.Path(path_type=Path), help="Folder to fill.")
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="Images: a Parquet of JPEGs, or class folders."
+)
+@click.option(
+    "--proxy",
+    help="Instead of training: params (the largest network that fits), or MODULE:FUNCTION, called with "
+    "space and point, larger is better.",
+)
+@click.option(
+    "--statistic", default="floor", show_default=True, help="What the target means: floor or p50."
+)
+@click.option("--seed", default=0, show_default=True, help="Of everything that is drawn.")
+@click.option(
+    "--size",
+    default="auto",
+    show_default=True,
+    help="How much training: full, reduced (5,000 images), smoke, or auto: full on a GPU, reduced else.",
+)
+@click.option(
+    "--train-epochs",
+    type=click.FloatRange(min=0),
+    help="Of the found network, in place of the size's; 0 leaves it the supernet's weights.",
+)
+@click.option("--device", default="auto", show_default=True, help="Trains on: cpu, cuda, or auto.")
+@click.option(
+    "--loss", default="multiplier", show_default=True, help="Of the latency; see docs/losses.md."
+)
+@click.option("--shortlist", default=3, show_default=True, help="Networks to measure at the end.")
+@click.option(
+    "--warm", type=click.Path(path_type=Path), help="warm.safetensors of another search, to start from."
+)
+@click.option("--allow-unstable", is_flag=True, help="Use rows in state unstable too.")
+@narrowing
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+def search(
+    path: Path, target_ms: float, folder: Path, data: Path | None, proxy: str | None, statistic: str,
+    seed: int, size: str, train_epochs: float | None, device: str, loss: str, shortlist: int,
+    warm: Path | None, allow_unstable: bool, as_json: bool, **narrowed: Any,
+) -> None:  # fmt: skip
+    """Search the space of the table for the most accurate network whose latency is at the target, train
+    it, and measure it: asked, predicted and measured latency stand beside each other.
+
+    A search that was stopped goes on with the same command.
+
+    \b
+    Example:
+      hwprof search --space s3nas-cifar --lut t.parquet --target-ms 2 --data cifar10.parquet --out found
+      hwprof search --space s3nas --lut t.parquet --target-ms 30 --proxy params --out found
+    """
+    from hwprof.lut import load_lut
+    from hwprof.search.engine.settings import SearchSettings
+    from hwprof.validation.setting import Wanted
+
+    if (data is None) == (proxy is None):
+        raise click.UsageError(
+            "give --data (images to train on) or --proxy (another source of accuracy), one of them"
+        )
+    wanted = Wanted(**narrowed)
+    if wanted.space is None:
+        raise click.UsageError("give --space, the search space of the table's rows")
+    settings = SearchSettings(target_ms, statistic=statistic, loss=loss, shortlist=shortlist, seed=seed)
+    table = load_lut(path)
+    measured = _Measured(path, table, wanted, statistic, allow_unstable)
+    folder.mkdir(parents=True, exist_ok=True)
+    if proxy is not None:
+        told = _by_proxy(proxy, measured, settings, folder)
+    else:
+        assert data is not None
+        device = _device(device)
+        schedule = _schedule(size, device, train_epochs)
+        told = _by_training(data, measured, settings, folder, schedule, device, warm)
+    click.echo(json.dumps(told) if as_json else _text(told))
+
+
+class _Measured:
+    """The table as a search sees it: it prices points, and measures them where its rows were made."""
+
+    def __init__(
+        self, path: Path, table: Lut, wanted: Wanted, statistic: str, allow_unstable: bool
+    ) -> None:
+        from hwprof.search.expected_latency import ExpectedLatency
+        from hwprof.search.scale import only_scope
+        from hwprof.space import load_space
+
+        assert wanted.space is not None
+        self.path, self.wanted, self.statistic = path, wanted, statistic
+        self._table, self._allow_unstable = table, allow_unstable
+        self.source = wanted.space
+        space = load_space(wanted.space)
+        self.space = space.with_options(wanted.batch or 1, wanted.dtype or "float32")
+        floor = only_scope(table, self.space, wanted.environment_id, wanted.cache)
+        self._scope = replace(floor, statistic=statistic)
+        self.environment_id = self._scope.environment_id
+        self.latency: ExpectedLatency = ExpectedLatency(
+            table, self.space, environment=self.environment_id, column=self._scope.column,
+            cache=self._scope.cache, allow_unstable=allow_unstable,
+        )  # fmt: skip
+        self._imported = not len(
+            table.filter(granularity="op", source="measured", environment_id=self.environment_id)
+        )
+
+    def check(self, target_ms: float) -> None:
+        """Raise where no network of the space is near the target; both bounds are named."""
+        from hwprof.search.largest import check_target
+
+        composition = self.latency.composition
+        if composition is None or not composition.uses_edges:
+            check_target(self.space, self.costs(), target_ms)
+
+    def costs(self) -> AdditiveCosts:
+        """What each choice costs; raises where the table's composition has edges."""
+        from hwprof.search.largest import additive_costs
+
+        return additive_costs(
+            self._table, self.space, environment=self.environment_id,
+            column=self._scope.column, cache=self._scope.cache, allow_unstable=self._allow_unstable,
+        )  # fmt: skip
+
+    def measure(self, points: Sequence[Point]) -> list[dict[str, Any]]:
+        """For each point what is predicted and measured, in ms; `measured_ms` is None where this is not
+        the table's device, and `reason` says so."""
+        from hwprof.build.progress import Progress
+        from hwprof.validation.shortlist import OTHER_DEVICE, measure_shortlist
+
+        predicted = self.latency.price(points).tolist()
+        reason = OTHER_DEVICE
+        if not self._imported:
+            try:
+                wanted = replace(self.wanted, environment_id=self.environment_id)
+                found = measure_shortlist(self.path, wanted, points, progress=Progress())
+            except BackendUnavailable as error:
+                reason = f"{OTHER_DEVICE}: {error}"
+            else:
+                of = {"floor": "measured_floor_ms", "p50": "measured_p50_ms"}[self.statistic]
+                return [
+                    {"predicted_ms": ms, "measured_ms": getattr(candidate, of), **candidate.summary()}
+                    for ms, candidate in zip(predicted, found, strict=True)
+                ]
+        return [
+            {"predicted_ms": ms, "measured_ms": None, "point": list(point), "reason": reason}
+            for ms, point in zip(predicted, points, strict=True)
+        ]
+
+
+def _by_proxy(proxy: str, measured: _Measured, settings: SearchSettings, folder: Path) -> dict[str, Any]:
+    """A search that trains nothing: the largest network, or evolution by a user's function."""
+    from hwprof.graph.onnx_emitter import to_onnx
+    from hwprof.search.engine.outcome import ONNX, write_measuring, write_outcome
+    from hwprof.search.engine.search import choose
+    from hwprof.search.supernet.files import replace_file
+
+    measured.check(settings.target_ms)
+    points = _best_points(proxy, measured, settings)
+    shortlist = measured.measure(points)
+    chosen = choose([entry["measured_ms"] for entry in shortlist], settings)
+    point = points[chosen]
+    model = to_onnx(measured.space.network(point))
+    replace_file(folder / ONNX, model.SerializeToString())
+    write_measuring(folder, measured.space)
+    told = {"proxy": proxy, "accuracy": None, "shortlist": shortlist, **_about(measured, settings)}
+    told |= {"trained": False, **_latencies(shortlist[chosen])}
+    out = write_outcome(folder, measured.source, measured.space, point, told)
+    found: dict[str, Any] = json.loads(out.read_text())
+    return found
+
+
+def _best_points(proxy: str, measured: _Measured, settings: SearchSettings) -> list[Point]:
+    from hwprof.search.evolution import evolve
+    from hwprof.search.largest import choice_parameters, largest_network
+
+    if proxy == PARAMS:
+        scores = choice_parameters(measured.space)
+        return [largest_network(measured.space, measured.costs(), scores, settings.target_ms).point]
+    score = _function(proxy)
+    scored = sorted(
+        evolve(
+            measured.space,
+            lambda point: score(measured.space, point),
+            lambda points: measured.latency.price(points).tolist(),
+            settings.target_ms,
+            least=settings.least_share * settings.target_ms,
+            seed=settings.seed,
+        ),
+        key=lambda one: -one.score,
+    )
+    if not scored:
+        raise SpaceError(
+            f"evolution found no network of {settings.least_share * settings.target_ms:.4g} to "
+            f"{settings.target_ms:.4g} ms in {measured.space.name}; give another target"
+        )
+    return [one.point for one in scored[: settings.shortlist]]
+
+
+def _function(name: str) -> Callable[[Space, Point], float]:
+    module, colon, function = name.partition(":")
+    if not colon:
+        raise HwprofError(f"proxy {name!r} is neither {PARAMS} nor MODULE:FUNCTION, such as mine:score")
+    try:
+        found: Callable[[Space, Point], float] = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise HwprofError(f"proxy {name!r} cannot be imported: {error}") from None
+    return found
+
+
+def _device(device: str) -> str:
+    """What trains."""
+    import torch
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise HwprofError(f"device {device!r} is unknown; choose of auto, cpu, cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BackendUnavailable("PyTorch sees no GPU; give --device cpu")
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
+def _schedule(size: str, device: str, train_epochs: float | None) -> Schedule:
+    from hwprof.search.engine.settings import SCHEDULES
+
+    if size == "auto":
+        size = "full" if device == "cuda" else "reduced"
+    if size not in SCHEDULES:
+        raise HwprofError(f"size {size!r} is unknown; choose of auto, {', '.join(SCHEDULES)}")
+    if train_epochs is None:
+        return SCHEDULES[size]
+    return replace(SCHEDULES[size], train_epochs=train_epochs)
+
+
+def _by_training(
+    data: Path, measured: _Measured, settings: SearchSettings, folder: Path, schedule: Schedule,
+    device: str, warm: Path | None,
+) -> dict[str, Any]:  # fmt: skip
+    from hwprof.machine.energy import open_energy_meter
+    from hwprof.search.data import load_images
+    from hwprof.search.engine.outcome import ONNX, write_measuring, write_outcome
+    from hwprof.search.engine.search import SuperkernelSearch
+    from hwprof.search.supernet import Supernet
+
+    measured.check(settings.target_ms)
+    supernet = Supernet(measured.space, seed=settings.seed).to(device)
+    height, width = measured.space.input_shape[2:]
+    classes = measured.space.positions[-1].choices[0].ops[0].out_channels
+    splits = load_images(
+        data, (height, width), classes=classes, limit=schedule.images, seed=settings.seed
+    ).to(device)
+    meter = open_energy_meter("cuda:0" if device == "cuda" else "host")
+    before = None if isinstance(meter, str) else meter.read_mj()
+    with _Curves(folder / "logs") as watcher:
+        run = SuperkernelSearch(
+            supernet, measured.latency.to(device), splits, settings, schedule, folder, watcher, warm=warm
+        )
+        found = run.run(measured.measure)
+    energy: dict[str, Any] = {"kwh": None, "kwh_reason": meter}
+    if not isinstance(meter, str) and before is not None:
+        energy = {"kwh": (meter.read_mj() - before) / MJ_PER_KWH, "kwh_reason": None}
+    found.network.cpu().export_onnx(folder / ONNX)
+    write_measuring(folder, measured.space)
+    told = {**_trained(found), **energy, **_about(measured, settings)}
+    told |= {"device": device, "schedule": asdict(schedule)}
+    out = write_outcome(folder, measured.source, measured.space, found.point, told)
+    content: dict[str, Any] = json.loads(out.read_text())
+    return content
+
+
+def _trained(found: FoundNetwork) -> dict[str, Any]:
+    return {
+        "trained": True,
+        "accuracy": found.accuracy,
+        "test_images": len(found.right),
+        **_latencies(found.shortlist[found.chosen]),
+        "shortlist": list(found.shortlist),
+        "steps": [asdict(step) for step in found.steps],
+        "minutes": dict(found.minutes),
+    }
+
+
+def _latencies(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the network found, in ms: predicted and measured by the target's statistic, then by both."""
+    names = ("predicted_ms", "measured_ms", "measured_floor_ms", "measured_p50_ms", "reason")
+    return {name: entry.get(name) for name in names}
+
+
+def _about(measured: _Measured, settings: SearchSettings) -> dict[str, Any]:
+    composition = measured.latency.composition
+    return {
+        "asked": asdict(settings),
+        "environment_id": measured.environment_id,
+        "table": str(measured.path),
+        "composition": None if composition is None else composition.model,
+    }
+
+
+class _Curves:
+    """Notes on standard error, curves for TensorBoard."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ModuleNotFoundError:
+            raise BackendUnavailable(
+                "the curves of a search need TensorBoard: pip install 'hwprof[search]'"
+            ) from None
+        from hwprof.build.progress import Progress
+
+        self._writer = SummaryWriter(str(folder))
+        self._progress = Progress()
+
+    def __enter__(self) -> _Curves:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+
+    def note(self, text: str) -> None:
+        self._progress.note(text)
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        self._writer.add_scalar(name, value, step)
+
+
+def _text(told: Mapping[str, Any]) -> str:
+    asked, measured = told["asked"], told["measured_ms"]
+    uncalibrated = " (uncalibrated)" if told["composition"] is None else ""
+    lines = [
+        f"found {', '.join(told['choices'])}",
+        f"  asked      {asked['target_ms']:.4g} ms, {asked['statistic']}",
+        f"  predicted  {told['predicted_ms']:.4g} ms{uncalibrated}",
+    ]
+    if measured is None:
+        lines.append(f"  measured   null ({told['reason']})")
+    else:
+        both = f"floor {told['measured_floor_ms']:.4g}, p50 {told['measured_p50_ms']:.4g}"
+        lines.append(f"  measured   {measured:.4g} ms ({both})")
+    lines.append(
+        f"  size       {told['parameters'] / 1e6:.3g} M parameters, {told['flops'] / 1e6:.4g} MFLOPs"
+    )
+    if told["accuracy"] is not None:
+        lines.append(f"  accuracy   {told['accuracy']:.2%} of {told['test_images']} test images")
+        spent = sum(told["minutes"].values())
+        energy = f"{told['kwh']:.3g} kWh" if told["kwh"] is not None else told["kwh_reason"]
+        lines.append(f"  cost       {spent:.1f} minutes, {energy}")
+    return "\n".join(lines)

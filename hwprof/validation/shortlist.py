@@ -1,0 +1,108 @@
+"""Shortlist: the networks that a search ends with, predicted from the table and measured as its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hwprof.build.plan import environment_of
+from hwprof.build.progress import Progress
+from hwprof.composition.composition import COLUMN_OF
+from hwprof.composition.price import pricer_for
+from hwprof.errors import SpaceError
+from hwprof.lut import load_lut
+from hwprof.measure.messages import Job
+from hwprof.space import Space
+from hwprof.validation.calibrate import failures, measure
+from hwprof.validation.measured import measured_networks
+from hwprof.validation.networks import Drawn, network_job
+from hwprof.validation.setting import Setting, Wanted, find_setting
+
+OTHER_DEVICE = "other device"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One network of a shortlist, latencies in ms.
+
+    Attributes:
+        floor_ms, p50_ms: by the table's rows and composition.
+        measured_floor_ms, measured_p50_ms: None where it was not measured; `reason` says why.
+    """
+
+    point: tuple[int, ...]
+    op_id: str
+    floor_ms: float
+    p50_ms: float
+    measured_floor_ms: float | None = None
+    measured_p50_ms: float | None = None
+    reason: str | None = None
+
+    def summary(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def measure_shortlist(
+    path: Path, wanted: Wanted, points: Sequence[Sequence[int]], *, progress: Progress | None = None
+) -> tuple[Candidate, ...]:
+    """Predict and measure these networks of the table's space. Their rows are stored in the table;
+    networks that are there already are not measured again. Where this machine, runtime or setting is
+    not that of the rows nothing is measured, and the reason is `OTHER_DEVICE`.
+
+    Raises:
+        SpaceError: a point is no network of the space.
+        HwprofError: as `find_setting` and `build_lut`.
+    """
+    setting = find_setting(path, wanted)
+    jobs = [_job(setting.space, point) for point in points]
+    # On another machine the backend may be missing altogether; the rows say no more than its name.
+    here = is_here(setting)
+    if here:
+        measure(setting, _once(jobs), setting.build.protocol().for_networks(), progress)
+    table = load_lut(path)
+    ops = list(dict.fromkeys(op for job in jobs for op in job.ops))
+    chain = setting.space.family == "chain"
+    predicted, measured = {}, {}
+    for statistic in COLUMN_OF:
+        scope = replace(setting.scope, statistic=statistic)
+        pricer = pricer_for(table, scope, ops, allow_unstable=True)
+        predicted[statistic] = [pricer.price(job.ops, chain=chain).latency_ms for job in jobs]
+        found = measured_networks(table, scope, [job.job_id for job in jobs]) if here else []
+        measured[statistic] = {network.op_id: network.latency_ms for network in found}
+    why = dict(failures(table, [Drawn((), job, spread=False) for job in jobs])) if here else {}
+    return tuple(
+        Candidate(
+            point=tuple(point),
+            op_id=job.job_id,
+            floor_ms=predicted["floor"][place],
+            p50_ms=predicted["p50"][place],
+            measured_floor_ms=measured["floor"].get(job.job_id),
+            measured_p50_ms=measured["p50"].get(job.job_id),
+            reason=why.get(job.label) if here else OTHER_DEVICE,
+        )
+        for place, (point, job) in enumerate(zip(points, jobs, strict=True))
+    )
+
+
+def is_here(setting: Setting) -> bool:
+    """Whether this machine, runtime and setting are those of the rows.
+
+    Raises:
+        BackendUnavailable: the runtime of the rows is not installed.
+    """
+    return environment_of(setting.build).environment_id == setting.scope.environment_id
+
+
+def _job(space: Space, point: Sequence[int]) -> Job:
+    job = network_job(space, tuple(point))
+    if job is None:
+        raise SpaceError(
+            f"point {list(point)} of {space.name} is no network: nothing reaches its output"
+        )
+    return job
+
+
+def _once(jobs: Sequence[Job]) -> list[Job]:
+    return list({job.job_id: job for job in jobs}.values())

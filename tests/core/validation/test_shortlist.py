@@ -1,0 +1,56 @@
+"""The shortlist: predicted beside measured, and nothing timed on a machine that is not the table's."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hwprof.errors import SpaceError
+from hwprof.lut import load_lut
+from hwprof.space import load_space
+from hwprof.validation import shortlist
+from hwprof.validation.setting import Wanted
+
+
+@pytest.fixture
+def points(small_space):
+    rng = np.random.default_rng(5)
+    space = load_space(str(small_space))
+    return [space.sample(rng) for _ in range(3)]
+
+
+def test_networks_are_predicted_and_measured_and_their_rows_kept(calibrated, wanted, points):
+    rows = len(load_lut(calibrated))
+    found = shortlist.measure_shortlist(calibrated, wanted, points)
+    assert [candidate.point for candidate in found] == points
+    for candidate in found:
+        assert candidate.reason is None
+        assert candidate.floor_ms == pytest.approx(candidate.measured_floor_ms, rel=1e-3)
+        assert candidate.measured_p50_ms >= candidate.measured_floor_ms
+    assert len(load_lut(calibrated)) == rows + len(points)
+    json.dumps([candidate.summary() for candidate in found])
+
+
+def test_network_that_is_there_twice_is_measured_once(calibrated, wanted, points):
+    rows = len(load_lut(calibrated))
+    first, second = shortlist.measure_shortlist(calibrated, wanted, [points[0], points[0]])
+    assert first == second
+    assert len(load_lut(calibrated)) == rows + 1
+
+
+def test_on_another_machine_nothing_is_measured_and_called_so(calibrated, wanted, points, monkeypatch):
+    before = calibrated.read_bytes()
+    elsewhere = replace(shortlist.find_setting(calibrated, wanted).build, threads=2)
+    find = shortlist.find_setting
+    monkeypatch.setattr(shortlist, "find_setting", lambda *of: replace(find(*of), build=elsewhere))
+    found = shortlist.measure_shortlist(calibrated, wanted, points)
+    assert all(c.measured_floor_ms is None and c.measured_p50_ms is None for c in found)
+    assert {candidate.reason for candidate in found} == {shortlist.OTHER_DEVICE}
+    assert all(candidate.floor_ms > 0 for candidate in found)
+    assert calibrated.read_bytes() == before
+
+
+def test_point_that_does_not_fit_the_space_is_refused(calibrated, small_space):
+    with pytest.raises(SpaceError):
+        shortlist.measure_shortlist(calibrated, Wanted(space=str(small_space)), [(0, 1)])

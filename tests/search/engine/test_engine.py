@@ -1,0 +1,215 @@
+"""The search from end to end, small: on a simulated device, with images whose colour is their class."""
+
+import json
+
+import pytest
+import torch
+
+from hwprof.errors import HwprofError
+from hwprof.lut import load_lut
+from hwprof.search import ExpectedLatency
+from hwprof.search.data import load_images
+from hwprof.search.engine.candidates import searched_space
+from hwprof.search.engine.folder import SearchFolder
+from hwprof.search.engine.postprocess import excitation_variance, postprocess
+from hwprof.search.engine.search import SuperkernelSearch, choose, has_features
+from hwprof.search.engine.settings import Schedule, SearchSettings
+from hwprof.search.supernet import Network, Supernet
+from hwprof.space import load_space
+
+SCHEDULE = Schedule(
+    images=None, batch_size=16, warm_epochs=1, search_epochs=2, candidates=4, tune_epochs=0.5,
+    train_epochs=4,
+)  # fmt: skip
+
+
+class Quiet:
+    """Keeps what it is told; stops the search after so many notes."""
+
+    def __init__(self, stop_after=None):
+        self.notes, self.curves, self.stop_after = [], [], stop_after
+
+    def note(self, text):
+        self.notes.append(text)
+        if self.stop_after is not None and len(self.notes) >= self.stop_after:
+            raise KeyboardInterrupt
+
+    def scalar(self, name, value, step):
+        self.curves.append((name, value, step))
+
+
+def measured_as_predicted(latency):
+    def measure(points):
+        return [
+            {"measured_ms": ms, "predicted_ms": ms, "point": list(p)}
+            for p, ms in zip(points, latency.price(points).tolist(), strict=True)
+        ]
+
+    return measure
+
+
+@pytest.fixture
+def made(space_file, built, images):
+    """A new search of the same thing each time it is called."""
+    space = load_space(str(space_file))
+    splits = load_images(images, (16, 16), classes=4, validation_share=0.25)
+    latency = ExpectedLatency(load_lut(built), space)
+    costs = [row[mask].tolist() for row, mask in zip(latency.latencies, latency.mask, strict=True)]
+    target_ms = 0.5 * (sum(map(min, costs)) + sum(map(max, costs)))
+    settings = SearchSettings(target_ms, shortlist=2)
+
+    def make(folder, watcher=None, **changes):
+        search = SuperkernelSearch(
+            Supernet(space, seed=0),
+            latency,
+            splits,
+            settings,
+            SCHEDULE,
+            folder,
+            watcher or Quiet(),
+            **changes,
+        )
+        return search, measured_as_predicted(latency)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return tmp_path_factory.mktemp("whole")
+
+
+def test_network_found_meets_its_target_and_the_shortlist_was_measured(made, whole):
+    search, measure = made(whole)
+    found = search.run(measure)
+    target_ms = search.settings.target_ms
+    assert 0.92 * target_ms <= found.shortlist[found.chosen]["measured_ms"] <= 1.03 * target_ms
+    assert len(found.shortlist) == 2
+    assert tuple(found.shortlist[found.chosen]["point"]) == found.point
+    assert found.network.ops == search.space.point_ops(found.point)
+    assert found.accuracy > 0.5, "four colours, chance is 0.25"
+    names = [step.name for step in found.steps]
+    assert (names[0], names[-1]) == ("found", "chosen")
+    assert {"SE everywhere", "h-swish everywhere"} <= set(names)
+    curves = {name for name, *_ in search.watcher.curves}
+    assert {"warm/cross_entropy", "search/latency_ms", "network/loss"} <= curves
+
+
+@pytest.mark.parametrize("stop_after", [2, 9, 17, 24])
+def test_search_that_was_stopped_ends_as_one_that_was_not(
+    made, whole, tmp_path, stop_after, monkeypatch
+):
+    monkeypatch.setattr("hwprof.search.engine.search.SAVE_EVERY_S", 0.0)
+    search, measure = made(whole)
+    expected = search.run(measure)
+    stopped, measure = made(tmp_path / "again", Quiet(stop_after))
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run(measure)
+    resumed, measure = made(tmp_path / "again")
+    found = resumed.run(measure)
+    assert found.point == expected.point
+    assert torch.equal(found.right, expected.right)
+    for name, value in expected.network.state_dict().items():
+        assert torch.equal(found.network.state_dict()[name], value), name
+
+
+def test_folder_of_another_search_is_refused_and_kept(made, tmp_path):
+    made(tmp_path)
+    before = (tmp_path / "search.json").read_bytes()
+    folder = SearchFolder(tmp_path)
+    with pytest.raises(HwprofError, match="holds a search with target_ms"):
+        folder.claim({**json.loads(before), "target_ms": 99.0})
+    assert (tmp_path / "search.json").read_bytes() == before
+
+
+def test_warm_phase_of_one_search_serves_another_target(made, whole, tmp_path):
+    search, measure = made(whole)
+    search.run(measure)
+    other, measure = made(tmp_path, warm=whole / "warm.safetensors")
+    other.run(measure)
+    assert not (tmp_path / "warm.safetensors").exists()
+    assert not any(note.startswith("warm") for note in other.watcher.notes)
+    wrong, measure = made(tmp_path / "wrong", warm=whole / "gates.safetensors")
+    with pytest.raises(HwprofError, match="is of the search phase; give one of the warm phase"):
+        wrong.run(measure)
+
+
+def test_searched_part_of_a_space_has_no_se_and_one_activation(space_file):
+    space = load_space(str(space_file))
+    part = searched_space(space)
+    ops = [op for p in part.space.positions[1:-1] for c in p.choices for op in c.ops]
+    assert {(op.se_channels, op.activation) for op in ops} == {(0, "relu")}
+    point = part.whole(tuple(len(p.choices) - 1 for p in part.space.positions))
+    assert part.whole(part.part(point)) == point
+
+
+def test_excitations_that_never_vary_are_worth_nothing(space_file):
+    space = load_space(str(space_file))
+    point = [0] * len(space.positions)
+    point[1] = next(i for i, c in enumerate(space.positions[1].choices) if c.ops[0].se_channels)
+    network = Network(space.point_ops(point))
+    same = torch.zeros(6, 3, 16, 16)
+    assert excitation_variance(network, [same]) == [0.0] * len(network.ops)
+    varied = torch.randn(6, 3, 16, 16)
+    of_ops = excitation_variance(network, [varied[:3], varied[3:]])
+    assert [value > 0 for value in of_ops] == [bool(op.se_channels) for op in network.ops]
+
+
+def test_features_that_do_not_help_are_left_out(space_file):
+    space = load_space(str(space_file))
+    base = (0,) * len(space.positions)
+
+    def tune(point):
+        featured = any(op.se_channels or op.activation == "hswish" for op in space.point_ops(point))
+        return Network(space.point_ops(point)), 0.4 if featured else 0.5
+
+    steps = list(postprocess(space, base, 9.0, lambda points: [1.0] * len(points), tune, list))
+    assert steps[-1].name == "chosen"
+    assert steps[-1].point == base
+
+
+def test_features_are_bought_up_to_the_target(space_file):
+    space = load_space(str(space_file))
+    base = (0,) * len(space.positions)
+
+    def price(points):
+        return [1.0 + 0.1 * sum(bool(op.se_channels) for op in space.point_ops(p)) for p in points]
+
+    def tune(point):
+        network = Network(space.point_ops(point))
+        return network, 0.5 + 0.01 * sum(bool(op.se_channels) for op in network.ops)
+
+    images = torch.randn(4, 3, 16, 16)
+    steps = list(postprocess(space, base, 1.25, price, tune, lambda: [images]))
+    assert steps[1].name == "SE everywhere"
+    assert steps[1].latency_ms > 1.25
+    assert sum(bool(op.se_channels) for op in space.point_ops(steps[-1].point)) == 2
+    assert steps[-1].latency_ms <= 1.25
+
+
+@pytest.mark.parametrize(
+    ("measured", "chosen"),
+    [([1.02, 0.9], 0), ([1.1, 0.9], 1), ([1.3, 1.2], 1), ([None, None], 0), ([1.2, None], 0)],
+)
+def test_first_of_the_shortlist_that_meets_the_target_is_taken(measured, chosen):
+    assert choose(measured, SearchSettings(1.0)) == chosen
+
+
+def test_space_without_se_has_no_features(space_file):
+    assert has_features(load_space(str(space_file)))
+    assert not has_features(load_space("s3nas"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"target_ms": 0.0}, "target must be a number of ms above 0, got 0.0"),
+        ({"target_ms": float("nan")}, "above 0, got nan"),
+        ({"target_ms": 1.0, "statistic": "mean"}, "choose of floor, p50"),
+        ({"target_ms": 1.0, "shortlist": 0}, "shortlist must be 1 or more"),
+        ({"target_ms": 1.0, "post_share": 1.0}, "shares of the target"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(changes, message):
+    with pytest.raises(HwprofError, match=message):
+        SearchSettings(**changes)
