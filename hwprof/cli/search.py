@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 Point = tuple[int, ...]
 PARAMS = "params"
+PACKAGES = ("torch", "safetensors", "PIL", "tensorboard")
 MJ_PER_KWH = 3.6e9
 
 
@@ -82,8 +84,10 @@ def search(
       hwprof search --space s3nas --lut t.parquet --target-ms 30 --proxy params --out found
     """
     from hwprof.lut import load_lut
-    from hwprof.search.engine.settings import SearchSettings
     from hwprof.validation.setting import Wanted
+
+    _require_packages()
+    from hwprof.search.engine.settings import SearchSettings
 
     if (data is None) == (proxy is None):
         raise click.UsageError(
@@ -104,6 +108,14 @@ def search(
         schedule = _schedule(size, device, train_epochs)
         told = _by_training(data, measured, settings, folder, schedule, device, warm)
     click.echo(json.dumps(told) if as_json else _text(told))
+
+
+def _require_packages() -> None:
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise BackendUnavailable(
+            f"a search needs {', '.join(missing)}; run: pip install 'hwprof[search]'"
+        )
 
 
 class _Measured:
@@ -329,12 +341,8 @@ class _Curves:
     """Notes on standard error, curves for TensorBoard."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ModuleNotFoundError:
-            raise BackendUnavailable(
-                "the curves of a search need TensorBoard: pip install 'hwprof[search]'"
-            ) from None
+        from torch.utils.tensorboard import SummaryWriter
+
         from hwprof.build.progress import Progress
 
         self._writer = SummaryWriter(str(folder))

@@ -107,3 +107,11 @@ def test_table_of_another_space_is_refused(table, tmp_path):
     )
     assert isinstance(done.exception, HwprofError)
     assert "s3nas-cifar" in str(done.exception) or "row" in str(done.exception)
+
+
+def test_missing_packages_are_named_with_what_installs_them(table, tmp_path, monkeypatch):
+    monkeypatch.setattr("hwprof.cli.search.PACKAGES", ("torch", "no_such_package"))
+    done = run(
+        "--space", "tiny", "--lut", table, "--target-ms", 1, "--proxy", "params", "--out", tmp_path
+    )
+    assert "a search needs no_such_package; run: pip install 'hwprof[search]'" in str(done.exception)
