@@ -101,18 +101,21 @@ def main() -> None:
     )  # fmt: skip
     rows_s = time.monotonic() - start
     shared = ["--space", chosen.space, "--effort", chosen.effort, *options]
-    edges = [] if chosen.no_edges else ["--edges"]
     start = time.monotonic()
     count = ["--networks", str(chosen.networks), "--fit-networks", str(chosen.fit)]
     hwprof("validate", str(path), *count, *shared)
     networks_s = time.monotonic() - start
+    held_out = load_lut(path).metadata["validation"][-1]
+    spread = {op_id: op_id in held_out["spread_ids"] for op_id in held_out["ids"]}
     start = time.monotonic()
     # The networks are there by now: this measures the pairs and fits again.
-    calibrated = hwprof("calibrate", str(path), "--networks", str(chosen.fit), *edges, *shared)
+    pairs = 0
+    if not chosen.no_edges:
+        pairs = hwprof("calibrate", str(path), "--networks", str(chosen.fit), "--edges", *shared)[
+            "pairs"
+        ]
     pairs_s = time.monotonic() - start
     statistics: dict[str, Any] = {}
-    for statistic in COLUMN_OF:
-        hwprof("validate", str(path), *count, "--statistic", statistic, *shared)
     table = load_lut(path)
     states = table.filter(granularity="op").summary()["rows_by_state"]
     lines = []
@@ -120,8 +123,6 @@ def main() -> None:
         setting = find_setting(path, Wanted(space=chosen.space), statistic)
         composition = composition_for(table.metadata, setting.scope)
         assert composition is not None
-        entry = next(e for e in table.metadata["validation"] if e["statistic"] == statistic)
-        spread = {op_id: op_id in entry["spread_ids"] for op_id in entry["ids"]}
         chain = setting.space.family == "chain"
         report = compare(table, composition, spread, chain)
         statistics[statistic] = {
@@ -150,7 +151,7 @@ def main() -> None:
             "networks": round(networks_s, 1),
             "pairs": round(pairs_s, 1),
         },
-        "pairs": calibrated["pairs"],
+        "pairs": pairs,
         "statistics": statistics,
     }
     write_result(chosen.out, result)

@@ -168,4 +168,11 @@ def _options(table: Lut, row: Mapping[str, Any]) -> dict[str, str]:
     """The backend's options that its environment states."""
     identity = _identity(table, row)
     known = backend_class(row["backend"]).options
-    return {name: str(identity[name]) for name in known if identity.get(name) is not None}
+    return {name: _spelled(identity[name]) for name in known if identity.get(name) is not None}
+
+
+def _spelled(value: Any) -> str:
+    """As an option takes it: a switch that an environment states as true is `on`."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value)
