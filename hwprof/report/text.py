@@ -1,0 +1,40 @@
+"""Words for a page's numbers, and texts of a table made harmless to read."""
+
+from __future__ import annotations
+
+from math import isfinite
+
+LONGEST = 200
+UNKNOWN = "–"
+
+
+def visible(value: object) -> str:
+    """A text of a table on one line: characters that cannot be seen (controls, marks that turn the
+    writing direction) are spelled out, since they could pass one text off as another. A long text is
+    cut."""
+    text = str(value)
+    if len(text) > LONGEST:
+        text = f"{text[:LONGEST]}…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number with so many digits that count; null, NaN and infinities are a dash."""
+    if value is None or not isfinite(value):
+        return UNKNOWN
+    return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"
+
+
+def percent(value: float | None, digits: int = 2) -> str:
+    """A fraction as a percentage."""
+    return UNKNOWN if value is None or not isfinite(value) else f"{value:.{digits}%}"
+
+
+def signed_percent(value: float | None, digits: int = 2) -> str:
+    """A fraction as a percentage with its sign."""
+    return UNKNOWN if value is None or not isfinite(value) else f"{value:+.{digits}%}"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
