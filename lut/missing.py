@@ -39,7 +39,9 @@ def missing_rows(
     """
     absent = [op for op, row in wanted.items() if row < 0]
     first, first_row = next(iter(wanted.items()))
-    if absent:
+    if absent and _source(lut, matching) != "measured":
+        step = "its rows are imported, so none can be measured: import the missing ones too"
+    elif absent:
         step = (
             f"measure {'it' if len(wanted) == 1 else 'them'}: {build_command(lut, absent[0], matching)}"
         )
@@ -114,6 +116,11 @@ def build_command(lut: Lut, op: OpSpec | str, matching: NDArray[np.int64]) -> st
             words += ["--dtype", op.dtype]
     words += ["--space", space or "SPACE.yaml", "--out", str(lut.path)]
     return shlex.join(words) + ("" if space else ", SPACE.yaml being a space that holds the op")
+
+
+def _source(lut: Lut, matching: NDArray[np.int64]) -> str:
+    source: str = lut.columns(["source"]).slice(int(matching[0]), 1).to_pylist()[0]["source"]
+    return source
 
 
 def _space_with(op: OpSpec, preferred: Sequence[str]) -> str | None:

@@ -149,7 +149,8 @@ class OpSpec:
     def from_json(cls, text: str) -> OpSpec:
         try:
             data = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
+            # Besides broken JSON: an integer of thousands of digits, or nesting without end.
             raise OpError(f"not an op: {text[:80]!r} is no JSON ({error})") from None
         if not isinstance(data, dict):
             raise OpError(f"not an op: {text[:80]!r} is no JSON object")

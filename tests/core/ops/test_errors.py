@@ -104,6 +104,11 @@ CASES: dict[str, tuple[Callable[[], object], tuple[str, ...]]] = {
         ("not an op", '"mix": 3'),
     ),
     "no JSON": (lambda: OpSpec.from_json("{kind: conv}"), ("no JSON", "{kind: conv}")),
+    "JSON nested without end": (lambda: OpSpec.from_json("[" * 100_000), ("no JSON", "[[[[")),
+    "JSON of a huge integer": (
+        lambda: OpSpec.from_json('{"kind": ' + "9" * 10_000 + "}"),
+        ("no JSON", "999"),
+    ),
     "JSON list": (lambda: OpSpec.from_json("[1]"), ("no JSON object", "[1]")),
     "empty chain": (lambda: ops.lower([]), ("at least one op",)),
     "chain of two dtypes": (

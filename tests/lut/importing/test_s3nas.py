@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hwprof import ops
 from hwprof.composition.pricing import choice_latencies
-from hwprof.errors import LutError
+from hwprof.errors import LutError, MissingRow
 from hwprof.lut import load_lut, verify_lut
 from hwprof.lut.importing import Origin, import_s3nas
 from hwprof.lut.importing.descriptors import op_of
@@ -239,3 +239,10 @@ def test_an_op_of_no_shipped_space_belongs_to_none(imported):
     _, lut = imported({"MBConvBlock/r1_k3_s11_e6_i32_o32_c0_imgsize57": 5})
     assert lut.find(other)["space"] is None
     assert lut.metadata["spaces"] == []
+
+
+def test_op_that_an_imported_table_lacks_is_not_said_to_be_measurable(imported):
+    """The advice was `hwprof build-lut --backend MidapSim`, which cannot work."""
+    _, table = imported({BLOCK: 150529})
+    with pytest.raises(MissingRow, match="its rows are imported, so none can be measured"):
+        table.latencies_ms([ops.mbconv((1, 32, 56, 56), 32, 5, 6)])
