@@ -1,4 +1,5 @@
-"""TVM's own RPC tracker and servers on the loopback interface, for tests of several folders."""
+"""TVM's own RPC tracker and servers on the loopback interface, for tests of several folders; hypothesis
+without a clock."""
 
 import contextlib
 import os
@@ -9,10 +10,15 @@ import sys
 import time
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from hwprof.backends.backend import Target
 from hwprof.backends.tvm_rpc import Tracker
 from hwprof.errors import BackendUnavailable
+
+# A test that is slow on a busy machine is not wrong.
+settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no clock")
 
 KEY = "board"
 START_LIMIT_S = 60
