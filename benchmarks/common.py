@@ -13,7 +13,7 @@ from hwprof.environment import machine_conditions, machine_identity
 
 PACKAGES = (
     "hwprof", "numpy", "onnx", "onnxruntime", "pyarrow", "pandas", "duckdb", "torch", "apache-tvm",
-    "apache-tvm-ffi", "ai-edge-litert", "ai-edge-quantizer",
+    "apache-tvm-ffi", "ai-edge-litert", "ai-edge-quantizer", "deltalake", "fsspec", "s3fs", "moto",
 )  # fmt: skip
 
 

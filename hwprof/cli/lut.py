@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hwprof.cli.lut_diff import diff
+from hwprof.cli.lut_import import import_lut
 from hwprof.cli.lut_lint import lint
+from hwprof.cli.lut_plot import plot
+from hwprof.cli.lut_registry import list_tables, pull, push
+from hwprof.cli.lut_store import compact
+from hwprof.cli.lut_trust import cite, set_facts, sign, verify
 
 if TYPE_CHECKING:
     from hwprof.lut import Lut
@@ -29,8 +34,18 @@ def lut() -> None:
     """
 
 
+lut.add_command(cite)
+lut.add_command(compact)
 lut.add_command(diff)
+lut.add_command(import_lut)
 lut.add_command(lint)
+lut.add_command(list_tables)
+lut.add_command(plot)
+lut.add_command(pull)
+lut.add_command(push)
+lut.add_command(set_facts)
+lut.add_command(sign)
+lut.add_command(verify)
 
 
 @lut.command("info")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -104,3 +107,48 @@ def rows() -> list[dict[str, Any]]:
 def lut(save: Callable[..., Lut], rows: list[dict[str, Any]]) -> Lut:
     """A saved table of `rows` with their visits."""
     return save(rows, visits=[visit for row in rows for visit in make_visits(row)])
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder for what hwprof keeps."""
+    monkeypatch.setenv("HWPROF_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """URL of a real S3-compatible server on loopback, in a process of its own."""
+    program = Path(__file__).parent / "places" / "s3_server.py"
+    with subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        process.kill()
+
+
+@pytest.fixture
+def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    """URL of an empty bucket."""
+    import boto3
+
+    settings = {"ENDPOINT_URL": s3_server, "ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret",
+                "DEFAULT_REGION": "us-east-1"}  # fmt: skip
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in settings.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    name = f"bucket-{abs(hash(request.node.nodeid))}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    return f"s3://{name}"
+
+
+@pytest.fixture
+def memory() -> Iterator[str]:
+    """URL of an empty folder in fsspec's memory file system."""
+    import fsspec
+
+    files = fsspec.filesystem("memory")
+    files.store.clear()
+    files.pseudo_dirs[:] = [""]
+    yield "memory://shared"
+    files.store.clear()

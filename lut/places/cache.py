@@ -1,0 +1,293 @@
+"""Copies of what was fetched, in `$HWPROF_HOME/cache`: each table under the hash of its file.
+
+    tables/SHA256/lut.parquet         a table and its visits, whole
+    tables/SHA256/lut.visits.parquet
+    partial/NAME                      what was fetched of a file so far
+    latest/SHA256.json                which table a place held when it was last asked
+    entries/...                       index entries of registries
+
+Everything in it can be fetched again, and the folder may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hwprof.errors import LutError
+from hwprof.graph.blocks import hwprof_home
+from hwprof.lut.files import sync_folder
+from hwprof.lut.places.place import Place
+from hwprof.lut.places.transfer import download
+from hwprof.lut.reading import StoredTable, open_table, open_visits, visits_path_of
+from hwprof.lut.write import check_destination
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+TABLE_NAME = "lut.parquet"
+
+
+@dataclass(frozen=True)
+class Latest:
+    """What a place held when it was last asked: the sha256 of a table's file, and when that was."""
+
+    sha256: str
+    version: str | None
+    asked_at: str
+
+
+def cache_folder() -> Path:
+    """The cache's folder; it need not exist."""
+    return hwprof_home() / "cache"
+
+
+def told_offline() -> bool:
+    """Whether `HWPROF_OFFLINE` says that no network may be touched."""
+    return os.environ.get("HWPROF_OFFLINE", "") not in ("", "0")
+
+
+def cached_table(sha256: str) -> Path | None:
+    """The kept table of that hash, if there is one; its visits, if it has any, lie beside it."""
+    path = cache_folder() / "tables" / sha256 / TABLE_NAME
+    return path if path.is_file() else None
+
+
+def keep_table(
+    origin: Place | str,
+    sha256: str,
+    table: Path,
+    visits: Path | None,
+    content_hash: str | None = None,
+) -> Path:
+    """Move a fetched table of that hash, and its visits, into the cache, once they are seen to be one.
+
+    Args:
+        origin: where they are from, for messages.
+        content_hash: what the table must say of its content; None: anything.
+
+    Raises:
+        LutError: they are no table and its visits, or have another content.
+    """
+    folder = cache_folder() / "tables" / sha256
+    staged = folder.with_name(f".{sha256[:12]}.{secrets.token_hex(8)}.partial") / TABLE_NAME
+    with _worded(staged):
+        staged.parent.mkdir(parents=True)
+        try:
+            os.replace(table, staged)
+            if visits is not None:
+                os.replace(visits, visits_path_of(staged))
+            found = check_pair(staged).metadata["content_hash"]
+            if content_hash not in (None, found):
+                raise LutError(
+                    f"{origin} has the content hash {str(found)[:12]}, not {content_hash:.12}"
+                )
+            if cached_table(sha256) is None:
+                _rename_unless_there(staged.parent, folder)
+                sync_folder(folder.parent)
+            elif visits is not None:  # a table whose visits could not be fetched before
+                os.replace(visits_path_of(staged), visits_path_of(folder / TABLE_NAME))
+        except LutError as error:
+            line = str(error).replace(str(visits_path_of(staged)), f"the visits of {origin}")
+            raise LutError(line.replace(str(staged), str(origin))) from None
+        finally:
+            shutil.rmtree(staged.parent, ignore_errors=True)
+    return folder / TABLE_NAME
+
+
+def _rename_unless_there(source: Path, target: Path) -> None:
+    """Rename a folder; one that another process has put there meanwhile is left."""
+    try:
+        os.rename(source, target)
+    except OSError:
+        if not (target / TABLE_NAME).is_file():
+            raise
+
+
+def check_pair(path: Path) -> StoredTable:
+    """Open a table and see that the visits beside it, if there are any, are its own.
+
+    Raises:
+        LutError: the table or its visits cannot be read, or the visits are of another table.
+    """
+    stored = open_table(path)
+    visits = visits_path_of(path)
+    if stored.metadata["visits_hash"] is not None and visits.exists():
+        found = open_visits(visits).metadata["content_hash"]
+        if found != stored.metadata["visits_hash"]:
+            raise LutError(
+                f"{visits} hold the visits of another table than {path}; give both of one build"
+            )
+    return stored
+
+
+@contextlib.contextmanager
+def fetched(place: Place, size: int | None, mark: str | None, sha256: str | None) -> Iterator[Path]:
+    """A file of a place, fetched whole into the cache; the caller moves it away or it is removed.
+
+    Args:
+        size: what it must come to, in bytes; None where nobody tells.
+        mark: what the bytes at the place are known by (a hash, an ETag): an interrupted transfer goes
+            on only under the same mark; None: there is none, start anew.
+        sha256: what the file must hash to; None where nobody tells.
+
+    Raises:
+        LutError: it cannot be fetched, or is not what the hash says; nothing wrong is kept.
+    """
+    folder = cache_folder() / "partial"
+    with _worded(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    whole = folder / f"{secrets.token_hex(16)}.whole"
+    try:
+        if mark is None:
+            _fetch(place, whole, size, sha256)
+        else:
+            known_as = hashlib.sha256(f"{place}\n{mark}".encode()).hexdigest()[:32]
+            with _locked(folder / known_as) as partial:
+                _fetch(place, partial, size, sha256)
+                os.replace(partial, whole)
+        yield whole
+    finally:
+        whole.unlink(missing_ok=True)
+
+
+def _fetch(place: Place, into: Path, size: int | None, sha256: str | None) -> None:
+    went_on = into.exists() and into.stat().st_size > 0
+    download(place, into, size)
+    if sha256 is None:
+        return
+    found = file_sha256(into)
+    if found != sha256 and went_on:
+        # What an earlier try had left may have been damaged.
+        os.truncate(into, 0)
+        download(place, into, size)
+        found = file_sha256(into)
+    if found != sha256:
+        into.unlink()
+        raise LutError(f"{place} is damaged: its sha256 is {found[:12]}, not {sha256[:12]}")
+
+
+def latest(place: str) -> Latest | None:
+    """What a place held when it was last asked, by its full URL; None if it never was."""
+    try:
+        known = json.loads(_latest_path(place).read_bytes())
+        return Latest(str(known["sha256"]), known["version"], str(known["asked_at"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # never asked, or the note is damaged: the place will be asked
+
+
+def remember(place: str, sha256: str, version: str | None) -> None:
+    """Note which table a place holds now."""
+    note = {
+        "place": place, "sha256": sha256, "version": version,
+        "asked_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }  # fmt: skip
+    write_small(_latest_path(place), json.dumps(note).encode())
+
+
+def write_small(path: Path, data: bytes) -> None:
+    """Write a small file of the cache, whole or not at all."""
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+    with _worded(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(data)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def copy_table(cached: Path, out: Path, *, overwrite: bool) -> bool:
+    """Copy a kept table, and its visits first, to where it is wanted.
+
+    Returns:
+        Whether anything was written: not if the same table is there already.
+
+    Raises:
+        LutError: another table is there and may not be overwritten, or `out` cannot be written.
+    """
+    target = check_destination(out)
+    if target.exists():
+        if file_sha256(target) == file_sha256(cached) and _same_visits(cached, target):
+            return False
+        if not overwrite:
+            raise LutError(f"{out} holds another table; give another --out, or --overwrite")
+    parts = [(visits_path_of(cached), visits_path_of(target)), (cached, target)]
+    with contextlib.ExitStack() as partials, _worded(target):
+        moves = []
+        for source, place in parts:
+            if source.exists():
+                partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
+                partials.callback(partial.unlink, missing_ok=True)
+                with source.open("rb") as here, partial.open("wb") as there:
+                    shutil.copyfileobj(here, there)
+                    there.flush()
+                    os.fsync(there.fileno())
+                moves.append((partial, place))
+        for partial, place in moves:
+            os.replace(partial, place)
+        sync_folder(target.parent)
+    return True
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 (hex) of a file's bytes.
+
+    Raises:
+        LutError: it cannot be read.
+    """
+    with _worded(path, "read"), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _same_visits(one: Path, other: Path) -> bool:
+    one, other = visits_path_of(one), visits_path_of(other)
+    if not one.exists():
+        return True
+    return other.exists() and file_sha256(one) == file_sha256(other)
+
+
+def _latest_path(place: str) -> Path:
+    return cache_folder() / "latest" / f"{hashlib.sha256(place.encode()).hexdigest()}.json"
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[Path]:
+    """A file, made if there is none, that no other process has under this lock at the same time."""
+    import fcntl  # here, so that tables can be read where there is no fcntl
+
+    while True:
+        with _worded(path):
+            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            # Who held it before has moved it away when done.
+            if _is_at(path, lock):
+                yield path
+                return
+        finally:
+            os.close(lock)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
+def _worded(path: Path, what: str = "written") -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LutError(
+            f"{path} cannot be {what}: {error.strerror or error}; free space or give a path elsewhere"
+        ) from None

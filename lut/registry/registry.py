@@ -1,0 +1,159 @@
+"""Registry: a folder of tables and the index of what is in it.
+
+    objects/SHA256.parquet          tables and visits, named by the hash of their bytes
+    entries/NAME/SHA256.json        one small file for each table that was pushed as NAME
+
+Nothing is ever changed: a push adds files whose names follow from what is in them, and the index is the
+listing of `entries`. So no two pushes can undo each other, whatever the place can promise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from hwprof.errors import LutError
+from hwprof.lut.places.cache import cache_folder, told_offline, write_small
+from hwprof.lut.places.place import Place, open_place
+from hwprof.lut.registry.entry import ENTRY_BYTES, NAME, Entry, parse_entry
+
+ENTRY_FILE = re.compile(r"[0-9a-f]{64}\.json")
+HASH = re.compile(r"[0-9a-f]{8,64}")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Tables of a registry: the entries by name and newest first, and what is wrong with the files
+    that are no entries, one line each."""
+
+    entries: tuple[Entry, ...]
+    refused: tuple[str, ...]
+
+
+class Registry:
+    """A registry to look into. Entries of a place that is not local are kept in the cache."""
+
+    def __init__(self, place: Place, *, offline: bool = False) -> None:
+        """A registry at a place.
+
+        Args:
+            offline: answer from the kept entries; a local place is read all the same.
+        """
+        self.place = place
+        self.offline = (offline or told_offline()) and not place.is_local
+        key = hashlib.sha256(place.shown.encode()).hexdigest()[:32]
+        self._kept = open_place(cache_folder() / "entries" / key)
+        self._index = self._kept if self.offline else place
+
+    def names(self) -> list[str]:
+        """Names under which tables were pushed.
+
+        Raises:
+            LutError: the place cannot be listed.
+        """
+        return [name for name in self._index.child("entries").names() if NAME.fullmatch(name)]
+
+    def entries(self, name: str) -> Listing:
+        """What was pushed under a name, newest first.
+
+        Raises:
+            LutError: the place cannot be listed.
+        """
+        folder = self._index.child("entries", name)
+        there = [file for file in folder.names() if not file.startswith(".")]
+        files = [file for file in there if ENTRY_FILE.fullmatch(file)]
+        refused = [
+            f"{folder}/{file} is no index entry; remove it"
+            for file in there
+            if not ENTRY_FILE.fullmatch(file)
+        ]
+        entries = []
+        for file, data in zip(files, self._read(name, files), strict=True):
+            try:
+                if isinstance(data, LutError):
+                    raise data
+                entries.append(parse_entry(data, name, file))
+            except LutError as error:
+                refused.append(str(error))
+                continue
+            self._keep(name, file, data)
+        entries.sort(key=lambda entry: (entry.pushed_at, entry.table.sha256), reverse=True)
+        return Listing(tuple(entries), tuple(refused))
+
+    def find(self, name: str, hash_start: str | None = None) -> Entry:
+        """The latest entry of a name, or the one whose file's or content's hash starts so.
+
+        Raises:
+            LutError: there is none, there is more than one, or an entry of that name is not to be
+                trusted.
+        """
+        listing = self.entries(name)
+        if listing.refused:
+            raise LutError(listing.refused[0])
+        if not listing.entries:
+            known = ", ".join(self.names()[:20]) or "no table"
+            raise LutError(f"{self.place} has no table {name!r}; it has {known}")
+        if hash_start is None:
+            return listing.entries[0]
+        found = matching(listing.entries, hash_start)
+        if len(found) != 1:
+            several = ", ".join(entry.table.sha256[:12] for entry in found or listing.entries)
+            what = "more than one table" if found else "no table"
+            raise LutError(f"{self.place} has {what} {name}@{hash_start}; choose of {several[:300]}")
+        return found[0]
+
+    def kept_entries(self, name: str) -> tuple[Entry, ...]:
+        """The entries of a name that the cache keeps."""
+        return Registry(self.place, offline=True).entries(name).entries
+
+    def _read(self, name: str, files: list[str]) -> list[bytes | LutError]:
+        """The entry files, those that are kept from the cache: an entry never changes."""
+        folder = self._index.child("entries", name)
+        if self.offline or self.place.is_local:
+            return folder.read_each(files, ENTRY_BYTES)
+        kept = self._kept.child("entries", name)
+        there = set(kept.names())
+        near = [file for file in files if file in there]
+        far = [file for file in files if file not in there]
+        read = dict(zip(near, kept.read_each(near, ENTRY_BYTES), strict=True))
+        read |= zip(far, folder.read_each(far, ENTRY_BYTES), strict=True)
+        return [read[file] for file in files]
+
+    def _keep(self, name: str, file: str, data: bytes | LutError) -> None:
+        if self.offline or self.place.is_local or isinstance(data, LutError):
+            return
+        path = cache_folder() / "entries" / self._kept.name / "entries" / name / file
+        if not path.exists():
+            write_small(path, data)
+
+
+def matching(entries: tuple[Entry, ...], hash_start: str) -> list[Entry]:
+    """The entries whose file or content has a hash that starts so."""
+    return [
+        entry
+        for entry in entries
+        if entry.table.sha256.startswith(hash_start) or entry.table.content_hash.startswith(hash_start)
+    ]
+
+
+def list_tables(place: str, *, offline: bool = False) -> Listing:
+    """All tables of a registry.
+
+    Args:
+        place: the registry's folder, a path or URL.
+        offline: list what was seen when the place was last asked.
+
+    Raises:
+        LutError: the place cannot be listed, or holds no registry.
+    """
+    registry = Registry(open_place(place), offline=offline)
+    names = registry.names()
+    if not names:
+        raise LutError(f"{registry.place} holds no registry{' in the cache' * registry.offline}; "
+                       "hwprof lut push TABLE PLACE makes one")  # fmt: skip
+    listings = [registry.entries(name) for name in names]
+    return Listing(
+        tuple(entry for listing in listings for entry in listing.entries),
+        tuple(line for listing in listings for line in listing.refused),
+    )

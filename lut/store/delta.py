@@ -1,0 +1,327 @@
+"""One Delta table of a store: appended to by many processes, each batch once."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from hwprof.errors import LutError
+from hwprof.lut.places.place import INSTALL
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+FORMAT = 1
+FORMAT_KEY = "hwprof.store"
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+# Each append loads the list of live files: with 800 of 20 KB it took 100 ms, with 1 it took 11.
+COMPACT_EVERY = 128
+SMALL_BYTES = 4 << 20
+LARGE_BYTES = 128 << 20
+COMMIT_TRIES = 20
+FIRST_PAUSE_S = 0.01
+LONGEST_PAUSE_S = 2.0
+# Commits that fail although nobody else has committed: then it is no conflict.
+FRUITLESS_TRIES = 5
+
+_first_used_in: int | None = None
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What became of an append: whether it is new (else it was there before), the table's version, and
+    how often it lost a race and was tried again."""
+
+    new: bool
+    version: int
+    retries: int
+
+
+class Delta:
+    """One Delta table. Opened when first used; not to be carried into a forked process."""
+
+    def __init__(
+        self, uri: str, schema: pa.Schema, keyed: Sequence[str], options: dict[str, str]
+    ) -> None:
+        """A table that may not exist yet.
+
+        Args:
+            uri: folder, as a local path or the URL of an object store.
+            schema: its columns.
+            keyed: columns whose smallest and largest value are noted for each file.
+            options: for the object store, beside what it finds in the environment.
+        """
+        self.uri = uri
+        self.schema = schema
+        self._keyed = ",".join(keyed)
+        self._options = options
+        self._open: DeltaTable | None = None
+
+    def append(self, data: pa.Table, writer: str, sequence: int) -> Commit:
+        """Append rows as one batch, all or none, unless this writer's batch of that number is there.
+
+        The batch's number is committed with its rows (Delta's `txn` action), so a batch whose writer was
+        killed before it heard of its success is not appended twice. Commits that lose a race are tried
+        again until they succeed.
+
+        Args:
+            sequence: number of the batch; the batches of one writer are numbered upwards.
+
+        Raises:
+            LutError: the table cannot be written: no rights, space or network, or it is no store's.
+        """
+        from deltalake import CommitProperties, Transaction, write_deltalake
+        from deltalake.exceptions import CommitFailedError
+
+        data = data.select(self.schema.names).cast(self.schema)
+        mine = CommitProperties(
+            app_transactions=[Transaction(writer, sequence)], max_commit_retries=COMMIT_TRIES
+        )
+        retries = fruitless = 0
+        table = self.table(create=True)
+        while True:
+            before = table.version()
+            last = table.transaction_version(writer)
+            if last is not None and last >= sequence:
+                return Commit(False, before, retries)
+            try:
+                with self._worded("be written", but=CommitFailedError):
+                    write_deltalake(table, data, mode="append", commit_properties=mine)
+                break
+            except CommitFailedError as error:
+                retries += 1
+                time.sleep(
+                    random.uniform(0, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(retries, 20)))
+                )
+                self.refresh()
+                fruitless = fruitless + 1 if table.version() == before else 0
+                if fruitless == FRUITLESS_TRIES:
+                    raise self._failure("be written", error) from error
+        version = table.version()
+        if version % COMPACT_EVERY == 0:
+            self._compact_by_the_way()
+        return Commit(True, version, retries)
+
+    def last_sequence(self, writer: str) -> int | None:
+        """Number of a writer's last batch; None if it has none."""
+        return self.refresh().transaction_version(writer)
+
+    def query(self, sql: str, at: DeltaTable | None = None) -> pa.Table:
+        """Result of a SELECT over `delta`, which is this table as it is now, or as it was.
+
+        Raises:
+            LutError: the table is not there, damaged or no store's.
+        """
+        from deltalake import QueryBuilder
+
+        table = at or self.refresh()
+        self._check_inside(table)
+        with self._worded("be read"):
+            return pa.table(QueryBuilder().register("delta", table).execute(sql).read_all())
+
+    def at(self, version: int | None, as_of: datetime | None) -> DeltaTable:
+        """The table as it was at a version or time; as it is now if neither is given.
+
+        Raises:
+            LutError: there is no such version, or the table is not there or no store's.
+        """
+        from deltalake import DeltaTable
+
+        now = self.refresh()
+        with self._worded("be read"):
+            table = DeltaTable(self.uri, storage_options=self._options)
+            if version is not None:
+                if not 0 <= version <= now.version():
+                    raise LutError(f"{self.uri} has no version {version}; it has 0 to {now.version()}")
+                table.load_as_version(version)
+            elif as_of is not None:
+                table.load_as_version(as_of)
+        return table
+
+    def compact(self, forget_days: int | None) -> dict[str, int]:
+        """Rewrite small files into large ones, and remove what no version of the last days needs.
+
+        Args:
+            forget_days: versions older than that can no longer be read; at least 7, so that nothing that
+                is being written now is taken for left-overs. None: forget nothing.
+
+        Returns:
+            Files merged, files made and files removed.
+
+        Raises:
+            LutError: the table is not there, or cannot be written.
+        """
+        from deltalake.exceptions import CommitFailedError
+
+        for _ in range(COMMIT_TRIES):
+            self.refresh()
+            try:
+                done = self._compact(LARGE_BYTES)
+                break
+            except CommitFailedError as error:
+                lost = error
+        else:
+            raise self._failure("be compacted", lost)
+        removed: list[str] = []
+        if forget_days is not None:
+            with self._worded("be cleaned"):
+                removed = self.table().vacuum(24 * forget_days, dry_run=False, full=True)
+        with self._worded("be written"):
+            self.table().create_checkpoint()
+        return {
+            "files_merged": int(done["numFilesRemoved"]),
+            "files_made": int(done["numFilesAdded"]),
+            "files_removed": len(removed),
+        }
+
+    def table(self, create: bool = False) -> DeltaTable:
+        """The open table, as it was when last refreshed.
+
+        Raises:
+            LutError: it is not there, or no store's.
+        """
+        _refuse_forks()
+        if self._open is None:
+            self._open = self._opened(create)
+        return self._open
+
+    def refresh(self) -> DeltaTable:
+        """The open table as it is now.
+
+        Raises:
+            LutError: it is not there, or no store's.
+        """
+        table = self.table()
+        with self._worded("be read"):
+            table.update_incremental()
+        return table
+
+    def exists(self) -> bool:
+        """Whether there is a Delta table."""
+        from deltalake import DeltaTable
+
+        _refuse_forks()
+        with self._worded("be reached"):
+            return DeltaTable.is_deltatable(self.uri, self._options)
+
+    def _opened(self, create: bool) -> DeltaTable:
+        from deltalake import DeltaTable
+
+        if not self.exists():
+            if not create:
+                raise LutError(f"{self.uri} holds no store; hwprof lut push TABLE delta+PLACE makes one")
+            self._create()
+        with self._worded("be read"):
+            table = DeltaTable(self.uri, storage_options=self._options)
+            self._check_format(table.metadata().configuration)
+        return table
+
+    def _create(self) -> None:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
+
+        settings = {
+            FORMAT_KEY: str(FORMAT),
+            "delta.appendOnly": "true",
+            "delta.dataSkippingStatsColumns": self._keyed,
+            # Cleaned logs would end the time travel after 30 days, unasked.
+            "delta.enableExpiredLogCleanup": "false",
+        }
+        with self._worded("be written"):
+            try:
+                DeltaTable.create(
+                    self.uri,
+                    self.schema,
+                    configuration=settings,
+                    storage_options=self._options,
+                    raise_if_key_not_exists=False,  # of the settings: one is hwprof's own
+                )
+            except DeltaError:
+                if not self.exists():  # else another process was as fast
+                    raise
+
+    def _check_format(self, settings: Mapping[str, str | None]) -> None:
+        told = settings.get(FORMAT_KEY) or ""
+        if not told.isdecimal():
+            raise LutError(f"{self.uri} is a Delta table of another kind; give a store that hwprof made")
+        if int(told) > FORMAT:
+            raise LutError(
+                f"{self.uri} is of store format {told}, this hwprof reads {FORMAT}; upgrade hwprof"
+            )
+
+    def _check_inside(self, table: DeltaTable) -> None:
+        """Refuse files that a log written by a stranger has elsewhere."""
+        for path in pa.table(table.get_add_actions(flatten=True)).column("path").to_pylist():
+            if path.startswith("/") or ":" in path or ".." in path.split("/"):
+                raise LutError(f"{self.uri} names the file {path!r}, which is not in its folder")
+
+    def _compact_by_the_way(self) -> None:
+        """Merge small files. What was appended is there, whatever becomes of this; the next one that is
+        due does it all."""
+        from deltalake.exceptions import CommitFailedError
+
+        try:
+            self._compact(SMALL_BYTES)
+        except (CommitFailedError, LutError) as error:
+            logging.getLogger(__name__).info("small files were not merged: %s", error)
+
+    def _compact(self, target_bytes: int) -> dict[str, Any]:
+        from deltalake.exceptions import CommitFailedError
+
+        with self._worded("be compacted", but=CommitFailedError):
+            done: dict[str, Any] = self.table().optimize.compact(target_size=target_bytes)
+            return done
+
+    @contextlib.contextmanager
+    def _worded(self, what: str, but: type[Exception] = LutError) -> Iterator[None]:
+        """Turn deltalake's errors into one line, except those that the caller wants."""
+        try:
+            yield
+        except (LutError, but):
+            raise
+        except Exception as error:
+            raise self._failure(what, error) from error
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # of Rust, at a log that makes no sense
+                raise
+            raise self._failure(what, error) from error
+
+    def _failure(self, what: str, error: BaseException) -> LutError:
+        line = " ".join(ANSI.sub("", str(error)).partition("<?xml")[0].split())
+        return LutError(
+            f"store {self.uri} cannot {what}: {line[:300]}; check the name, space and rights"
+        )
+
+
+def import_deltalake() -> None:
+    """Import deltalake.
+
+    Raises:
+        LutError: it is not installed; the message says what installs it.
+    """
+    try:
+        import deltalake  # noqa: F401
+    except ImportError:
+        raise LutError(f"a store needs deltalake; {INSTALL}") from None
+
+
+def _refuse_forks() -> None:
+    """deltalake's threads do not survive a fork: it panics instead of raising."""
+    global _first_used_in
+    if _first_used_in is None:
+        _first_used_in = os.getpid()
+    if _first_used_in != os.getpid():
+        raise LutError(
+            "this process was forked after its parent had used a store; start it by spawning "
+            '(multiprocessing.get_context("spawn"))'
+        )
