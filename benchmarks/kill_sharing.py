@@ -31,6 +31,7 @@ import pyarrow as pa
 from common import print_table, write_result
 from made_up import made_up_ops, made_up_table, made_up_visits
 
+from hwprof.build import BuildOptions, build_lut
 from hwprof.lut import load_lut, verify_lut, write_lut
 from hwprof.lut.places.cache import cache_folder, file_sha256
 from hwprof.lut.registry import list_tables, registry_to_cache
@@ -174,10 +175,49 @@ def store_compact(folder: Path, tables: Tables) -> Command:
     return Command("compact", lambda number: ["lut", "compact", str(place)], check, prepare)
 
 
+def build_table(folder: Path, tables: Tables) -> Command:
+    """`hwprof build-lut` of a table that has five of its ten rows already."""
+    place = folder / "built"
+    place.mkdir()
+    before: dict[int, set[tuple[str, float]]] = {}
+
+    def path(number: int) -> Path:
+        return place / f"table{number}.parquet"
+
+    def prepare(number: int) -> None:
+        build_lut(BuildOptions("simulated", "tiny", path(number), effort="fast", limit=5))
+        before[number] = measured(path(number))
+
+    def check(acknowledged: list[int]) -> list[str]:
+        wrong = []
+        for number, rows in before.items():
+            verify_lut(path(number))
+            there = measured(path(number))
+            if not rows <= there:
+                wrong.append(f"lost rows of table {number}")
+            if number in acknowledged and len(there) != 10:
+                wrong.append(f"table {number} has {len(there)} rows of 10")
+        return wrong
+
+    def arguments(number: int) -> list[str]:
+        words = ["build-lut", "--backend", "simulated", "--space", "tiny", "--effort", "fast"]
+        return [*words, "--out", str(path(number))]
+
+    return Command("build", arguments, check, prepare)
+
+
+def measured(path: Path) -> set[tuple[str, float]]:
+    rows = load_lut(path).columns(["op_id", "latency_ms"]).to_pylist()
+    return {(row["op_id"], row["latency_ms"]) for row in rows}
+
+
 def commands(folder: Path) -> list[Command]:
     """What is killed."""
     tables = Tables(folder / "tables")
-    return [make(folder, tables) for make in (registry_push, store_append, store_compact)]
+    return [make(folder, tables) for make in MAKERS]
+
+
+MAKERS = (registry_push, store_append, store_compact, build_table)
 
 
 def start(arguments: list[str], home: Path) -> subprocess.Popen[str]:

@@ -17,6 +17,7 @@ from hwprof.lut import missing
 from hwprof.lut.content import content_hash
 from hwprof.lut.lookup import Codes, Index, Ops, as_id_array, build_index, encode
 from hwprof.lut.reading import open_table, open_visits, visits_path_of
+from hwprof.lut.rows import ABOVE_ZERO
 from hwprof.lut.schema import CACHES, COLUMNS, GRANULARITIES, USABLE_STATES, VISIT_COLUMNS, arrow_schema
 from hwprof.lut.summary import summarise
 from hwprof.ops import OpSpec
@@ -108,7 +109,7 @@ class Lut:
                 f"{stored.path} holds the visits of another table than {self.path} (their hashes differ)"
                 "; restore both files of one build, or run its `hwprof build-lut` command again"
             )
-        return stored.read(stored.file.schema_arrow.names)
+        return stored.read([column.name for column in VISIT_COLUMNS])
 
     def find(
         self,
@@ -168,6 +169,8 @@ class Lut:
         found = values[rows]
         if np.isnan(found).any():
             raise missing.without_value(self, rows[np.isnan(found)], column)
+        if column in ABOVE_ZERO:
+            self._refuse_impossible(column, rows)
         return found.reshape(shape)
 
     def filter(self, **columns: Any) -> Lut:
@@ -251,7 +254,19 @@ class Lut:
                 for i in np.flatnonzero(~good).tolist()
             }
             raise missing.missing_rows(self, wanted, self._index(choice).rows, allow_unstable)
+        self._refuse_impossible("latency_ms", rows)
         return rows
+
+    def _refuse_impossible(self, name: str, rows: NDArray[np.int64]) -> None:
+        """Zero, negative and infinite numbers, which another tool may have written, are kept back."""
+        values = self._column_values(name)[rows]
+        if (bad := (values <= 0) | np.isinf(values)).any():
+            row = int(rows[np.argmax(bad)])
+            label = self.columns(["label"]).column(0)[row].as_py()
+            raise LutError(
+                f"{name} of {label} is {values[np.argmax(bad)]:g} in {self.path}, which no measurement "
+                f"gives; hwprof lut lint {self.path} lists what is wrong with the table"
+            )
 
     def _index(self, choice: Choice) -> Index:
         """Index of the rows of one choice, which must be of one environment."""

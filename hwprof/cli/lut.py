@@ -203,7 +203,7 @@ def _composition_lines(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     latency = _text(row["latency_ms"])
-    if row["latency_low_ms"] is not None:
+    if row["latency_low_ms"] is not None and row["latency_high_ms"] is not None:
         latency += f" ± {(row['latency_high_ms'] - row['latency_low_ms']) / 2:.2g}"
     state = row["state"] if row["latency_ms"] is not None else f"{row['state']}: {row['reason']}"
     return row["label"], latency, _text(row["p50_ms"]), state, _text(row["visits"])

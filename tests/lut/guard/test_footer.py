@@ -1,0 +1,130 @@
+"""The footer as hwprof reads it: the same as Arrow does, fast or slow."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hwprof.lut import visits_path_of
+from hwprof.lut.guard import footer
+from hwprof.lut.guard.footer import check_flat, read_footer
+
+KINDS = {"BOOLEAN": 0, "INT32": 1, "INT64": 2, "FLOAT": 4, "DOUBLE": 5, "BYTE_ARRAY": 6}
+ENCODINGS = {"PLAIN": 0, "PLAIN_DICTIONARY": 2, "RLE": 3, "DELTA_BINARY_PACKED": 5, "RLE_DICTIONARY": 8,
+             "BYTE_STREAM_SPLIT": 9}  # fmt: skip
+
+
+class Never:
+    def match(self, *_):
+        return None
+
+
+def footer_of(data):
+    return data[-8 - int.from_bytes(data[-8:-4], "little") : -8]
+
+
+def as_arrow_reads_it(metadata):
+    groups = []
+    for group in (metadata.row_group(number) for number in range(metadata.num_row_groups)):
+        chunks = []
+        for chunk in (group.column(place) for place in range(group.num_columns)):
+            dictionary = chunk.dictionary_page_offset if chunk.has_dictionary_page else 0
+            start = dictionary or chunk.data_page_offset
+            encodings = tuple(ENCODINGS[name] for name in chunk.encodings)
+            chunks.append((KINDS[chunk.physical_type], encodings, chunk.num_values, start,
+                           chunk.total_compressed_size))  # fmt: skip
+        groups.append((group.num_rows, chunks))
+    return groups
+
+
+def as_we_read_it(found):
+    return [(group.num_rows, [told(chunk) for chunk in group.chunks]) for group in found.groups]
+
+
+def told(chunk):
+    return chunk.kind, chunk.encodings, chunk.num_values, chunk.start, chunk.stored_bytes
+
+
+columns = {
+    "flag": st.booleans(), "small": st.integers(-(1 << 31), (1 << 31) - 1),
+    "single": st.floats(width=32), "large": st.integers(-(1 << 63), (1 << 63) - 1),
+    "double": st.floats(), "text": st.text(max_size=90),
+}  # fmt: skip
+TYPES = {"flag": pa.bool_(), "small": pa.int32(), "large": pa.int64(), "single": pa.float32(),
+         "double": pa.float64(), "text": pa.string()}  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_footer_says_what_arrow_reads_in_it_by_either_way(data):
+    rows = data.draw(st.integers(1, 5))
+    values = {
+        name: data.draw(st.lists(st.none() | drawn, min_size=rows, max_size=rows))
+        for name, drawn in columns.items()
+    }
+    table = pa.table({name: pa.array(found, TYPES[name]) for name, found in values.items()})
+    file = BytesIO()
+    pq.write_table(
+        table, file, store_schema=False, row_group_size=data.draw(st.integers(1, 5)),
+        use_dictionary=data.draw(st.booleans()), write_statistics=data.draw(st.booleans()),
+        compression=data.draw(st.sampled_from(["none", "zstd"])),
+        data_page_version=data.draw(st.sampled_from(["1.0", "2.0"])),
+        write_page_index=data.draw(st.booleans()),
+    )  # fmt: skip
+    raw = footer_of(file.getvalue())
+    found = read_footer(raw)
+    check_flat(found)
+    assert found.num_rows == rows
+    assert as_we_read_it(found) == as_arrow_reads_it(pq.read_metadata(file))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(footer, "_as_written", Never)
+        assert read_footer(raw) == found
+
+
+def test_columns_of_a_table_are_read_the_fast_way(lut, monkeypatch):
+    """But for the few with a text of 64 bytes or more in their statistics."""
+    slow = []
+    real = footer._chunk
+    monkeypatch.setattr(footer, "_chunk", lambda fields: slow.append(fields) or real(fields))
+    for path in (lut.path, visits_path_of(lut.path)):
+        read_footer(footer_of(path.read_bytes()))
+    assert len(slow) <= 2
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_a_changed_footer_is_read_alike_by_either_way_or_by_neither(lut_footer, data):
+    """The fast way accepts nothing that the slow one does not."""
+    whole = lut_footer()
+    place = data.draw(st.integers(0, len(whole) - 1))
+    changed = bytearray(whole)
+    changed[place] ^= data.draw(st.integers(1, 255))
+    outcomes = [outcome(bytes(changed))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(footer, "_as_written", Never)
+        outcomes.append(outcome(bytes(changed)))
+    assert outcomes[0] == outcomes[1]
+
+
+def outcome(raw):
+    try:
+        found = read_footer(raw)
+        check_flat(found)
+    except ValueError:
+        return None
+    return found
+
+
+@pytest.fixture(scope="module")
+def lut_footer(make, tmp_path_factory):
+    from hwprof.lut import write_lut
+
+    path = tmp_path_factory.mktemp("footer") / "lut.parquet"
+    write_lut(path, [make.row(op) for op in make.ops], metadata=make.metadata)
+    data = footer_of(path.read_bytes())
+    return lambda: data  # a failed example would print it
