@@ -109,7 +109,7 @@ def test_metadata_that_is_missing_is_named(lut):
 
 def test_environments_must_be_an_object(lut):
     rewrite(lut.path, environments=json.dumps(["a"]))
-    assert "environments: [\"a\"] is not a JSON object" in refusal(lut.path)
+    assert 'environments: ["a"] is not a JSON object' in refusal(lut.path)
 
 
 def test_visits_of_another_table_are_refused(save, rows, make, lut):
