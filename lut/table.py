@@ -30,12 +30,15 @@ Choice = tuple[str, str, str | None, int | None]
 
 
 def load_lut(path: str | os.PathLike[str]) -> Lut:
-    """Open a table. Metadata and schema are checked at once; columns are read when first used.
+    """Open a table, by its path or a URL (docs/places.md). Metadata and schema are checked at once;
+    columns are read when first used.
 
     Raises:
         LutError: missing, a folder, cut off, not Parquet, no hwprof table, or of a newer schema.
     """
-    stored = open_table(Path(path))
+    from hwprof.lut.places import local_table  # places read tables themselves
+
+    stored = open_table(local_table(path))
     return Lut(stored.metadata, stored.num_rows, stored.read, stored.path)
 
 

@@ -12,8 +12,8 @@ CHARTS = ("latency-flops", "heatmap", "drift", "prediction", "error", "change")
 
 
 @click.command("plot")
-@click.argument("path", type=click.Path(path_type=Path))
-@click.argument("other", type=click.Path(path_type=Path), required=False)
+@click.argument("path")
+@click.argument("other", required=False)
 @click.option(
     "-o", "--out", required=True, type=click.Path(path_type=Path), help="The picture, .png or .svg."
 )
@@ -32,7 +32,7 @@ CHARTS = ("latency-flops", "heatmap", "drift", "prediction", "error", "change")
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
 def plot(
-    path: Path, other: Path | None, out: Path, chart: str, environments: tuple[str, ...], as_json: bool
+    path: str, other: str | None, out: Path, chart: str, environments: tuple[str, ...], as_json: bool
 ) -> None:
     """Draw one chart of the table at PATH as a picture.
 
@@ -42,7 +42,9 @@ def plot(
       hwprof lut plot lut.parquet -o drift.png --chart drift
       hwprof lut plot monday.parquet friday.parquet -o change.png --chart change
     """
+    from hwprof.lut.places import local_table
     from hwprof.report.plot import write_plot
 
-    made = write_plot([path] if other is None else [path, other], out, chart, environments)
+    paths = [local_table(table) for table in (path, other) if table is not None]
+    made = write_plot(paths, out, chart, environments)
     click.echo(json.dumps(made) if as_json else f"{out}: {made['caption']}")

@@ -9,8 +9,8 @@ import click
 
 
 @click.command("report")
-@click.argument("path", type=click.Path(path_type=Path))
-@click.argument("other", type=click.Path(path_type=Path), required=False)
+@click.argument("path")
+@click.argument("other", required=False)
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The page, .html.")
 @click.option(
     "--environment",
@@ -28,8 +28,8 @@ import click
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
 def report(
-    path: Path,
-    other: Path | None,
+    path: str,
+    other: str | None,
     out: Path,
     environments: tuple[str, ...],
     most_rows: int,
@@ -44,9 +44,10 @@ def report(
       hwprof report lut.parquet -o report.html
       hwprof report monday.parquet friday.parquet -o compared.html --json
     """
+    from hwprof.lut.places import local_table
     from hwprof.report.page import write_report
 
-    paths = [path] if other is None else [path, other]
+    paths = [local_table(table) for table in (path, other) if table is not None]
     made = write_report(paths, out, environments, most_rows)
     if as_json:
         click.echo(json.dumps(made))
