@@ -38,6 +38,7 @@ from hwprof.lut.schema import (
     VISITS_METADATA,
     Column,
 )
+from hwprof.lut.versions import as_today, as_written
 
 PREFIX = "hwprof."
 SIGNATURE = "signature"
@@ -60,6 +61,8 @@ class StoredTable:
 
     Attributes:
         stored_metadata: the `hwprof.` keys as the bytes that stand in the file.
+        columns: the file's own columns.
+        today: the columns that are read from them, whatever the version of the file.
     """
 
     path: Path
@@ -67,6 +70,7 @@ class StoredTable:
     stored_metadata: Mapping[str, bytes]
     num_rows: int
     columns: Columns
+    today: tuple[Column, ...]
 
     @property
     def file(self) -> pq.ParquetFile:
@@ -81,14 +85,20 @@ class StoredTable:
                 it holds, text holds control characters, or it takes more memory than it may.
         """
         with _worded(self.path):
-            return self.columns.read(names, self._groups(row_groups))
+            table = self.columns.read(self._there(names), self._groups(row_groups))
+            return as_today(table, names, self.today)
 
     def batches(
         self, names: Sequence[str], rows: int, row_groups: Sequence[int] | None = None
     ) -> Iterator[pa.Table]:
         """As `read`, at most `rows` of the file at a time."""
         with _worded(self.path):
-            yield from self.columns.batches(names, self._groups(row_groups), rows)
+            for batch in self.columns.batches(self._there(names), self._groups(row_groups), rows):
+                yield as_today(batch, names, self.today)
+
+    def _there(self, names: Sequence[str]) -> list[str]:
+        """Those of the names that the file has; one at least, which tells how many rows there are."""
+        return [name for name in names if name in self.columns] or [self.today[0].name]
 
     def _groups(self, row_groups: Sequence[int] | None) -> Sequence[int]:
         return range(self.file.num_row_groups) if row_groups is None else row_groups
@@ -150,12 +160,13 @@ def _open(
         check_flat(footer)
         file = pq.ParquetFile(source)
         schema = file.schema_arrow
-    _check_schema(path, schema, columns)
+    written = as_written(version, columns, schema)
+    _check_schema(path, schema, written)
     _check_metadata(path, metadata, keys)
     with _worded(path):
-        guarded = Columns(path, source, file, footer, columns, needed, end, allowed)
+        guarded = Columns(path, source, file, footer, written, needed, end, allowed)
     known = {key: metadata[key] for key in keys}
-    return StoredTable(path, known, stored, footer.num_rows, guarded)
+    return StoredTable(path, known, stored, footer.num_rows, guarded, columns)
 
 
 @contextlib.contextmanager

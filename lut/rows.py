@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -33,6 +34,8 @@ OF_ONE_OP = (
     "kernel_mix", "kernel_min", "kernel_max", "hidden_channels", "expansion", "stride", "activation",
     "se_channels", "se_ratio", "residual", "groups", "pool", "content",
 )  # fmt: skip
+# In single precision an interval must still hold latency_ms, which is in double.
+ROUNDED = {"latency_low_ms": -np.inf, "latency_high_ms": np.inf}
 ALLOWED = {"granularity": GRANULARITIES, "cache": CACHES, "state": STATES, "source": SOURCES}
 
 
@@ -125,7 +128,7 @@ def rows_to_table(rows: Iterable[Mapping[str, Any]], columns: tuple[Column, ...]
     for column in columns:
         values = [row[column.name] for row in rows]
         try:
-            arrays.append(pa.array(values, column.type))
+            arrays.append(as_column(column, pa.array(values, _wide(column))))
             if pa.types.is_integer(column.type) and arrays[-1].to_pylist() != values:
                 raise pa.ArrowInvalid("a number with a fraction")  # Arrow would cut it off in silence
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
@@ -144,10 +147,27 @@ def conform(table: pa.Table, columns: tuple[Column, ...]) -> pa.Table:
     arrays = []
     for column in columns:
         try:
-            arrays.append(table.column(column.name).cast(column.type))
+            arrays.append(as_column(column, table.column(column.name)))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise LutError(f"column {column.name} takes {column.type}: {_first_line(error)}") from None
     return pa.table(arrays, schema=arrow_schema(columns))
+
+
+def _wide(column: Column) -> pa.DataType:
+    return pa.float64() if column.name in ROUNDED else column.type
+
+
+def as_column(column: Column, values: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Values in their column's type; the ends of an interval are rounded outward."""
+    if column.name not in ROUNDED or values.type == column.type:
+        return values.cast(column.type)
+    toward = np.float32(ROUNDED[column.name])
+    exact = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    with np.errstate(over="ignore"):
+        near = exact.astype(np.float32)
+    inside = near > exact if toward < 0 else near < exact
+    near[inside] = np.nextafter(near[inside], toward)
+    return pa.array(near, mask=values.is_null().to_numpy(zero_copy_only=False))
 
 
 def check_row(row: Mapping[str, Any]) -> None:
@@ -185,13 +205,18 @@ def check_table(table: pa.Table) -> None:
             "a reason exactly where energy_mj is null")  # fmt: skip
 
 
-def check_visits(visits: pa.Table, table: pa.Table) -> None:
-    """Check the values of a conforming table of `VISIT_COLUMNS` and that each visit has its row.
+def check_visit_values(visits: pa.Table) -> None:
+    """Check the values of a conforming table of `VISIT_COLUMNS`.
 
     Raises:
         LutError: names the first bad visit.
     """
     _check_values(visits, VISIT_COLUMNS)
+
+
+def check_visits(visits: pa.Table, table: pa.Table) -> None:
+    """As `check_visit_values`, and that each visit has its row."""
+    check_visit_values(visits)
     keys = list(KEY)
     strays = visits.select(keys).join(table.select(keys), keys, join_type="left anti")
     if strays.num_rows:
@@ -220,9 +245,9 @@ def _check_values(table: pa.Table, columns: tuple[Column, ...]) -> None:
 
 def _refuse(table: pa.Table, name: str, bad: pa.ChunkedArray, allowed: str) -> None:
     """Raise for the first row where `bad` is true."""
-    index = pc.index(bad, True).as_py()
-    if index < 0:
+    if not pc.any(bad, min_count=0).as_py():
         return
+    index = pc.index(bad, True).as_py()
     row = table.slice(index, 1).to_pylist()[0]
     label = row.get("label") or row["op_id"]
     raise LutError(f"row {index} ({label}): {name} is {row[name]!r}; allowed: {allowed}")

@@ -1,6 +1,6 @@
 """Schema 1 of a latency table and of its visits file: every column with type, unit and meaning.
 
-`docs/table.md` shows the same to readers without this library; a test keeps the two equal.
+`docs/format.md` shows the same to readers without this library; a test keeps the two equal.
 """
 
 from __future__ import annotations
@@ -11,6 +11,12 @@ import pyarrow as pa
 
 SCHEMA_VERSION = 1
 KEY = ("op_id", "environment_id", "granularity", "cache")
+ORDER = ("kind", "environment_id", "granularity", "cache", "op_id")
+"""Rows are sorted by it: an op kind and an environment lie together, so that a filter reads little."""
+VISITS_ORDER = (
+    "environment_id", "granularity", "cache", "op_id", "phase", "process", "round", "started_at",
+)  # fmt: skip
+ORIGIN_LENGTH = 16
 GRANULARITIES = ("op", "pair", "network", "overhead")
 CACHES = ("warm", "in_chain", "evicted")
 SOURCES = ("measured", "imported", "derived")
@@ -98,13 +104,13 @@ COLUMNS = (
         "ms",
         NO_NUMBER,
     ),
-    Column("latency_low_ms", DOUBLE, "lower end of the interval around latency_ms", "ms", NO_SPREAD),
-    Column("latency_high_ms", DOUBLE, "upper end of the interval around latency_ms", "ms", NO_SPREAD),
-    Column("min_ms", DOUBLE, "fastest call", "ms", NO_SPREAD),
-    Column("p10_ms", DOUBLE, "10th percentile of a call", "ms", NO_SPREAD),
-    Column("p50_ms", DOUBLE, "median call", "ms", NO_SPREAD),
-    Column("p90_ms", DOUBLE, "90th percentile of a call", "ms", NO_SPREAD),
-    Column("p99_ms", DOUBLE, "99th percentile of a call", "ms", NO_SPREAD),
+    Column("latency_low_ms", SINGLE, "lower end of the interval around latency_ms", "ms", NO_SPREAD),
+    Column("latency_high_ms", SINGLE, "upper end of the interval around latency_ms", "ms", NO_SPREAD),
+    Column("min_ms", SINGLE, "fastest call", "ms", NO_SPREAD),
+    Column("p10_ms", SINGLE, "10th percentile of a call", "ms", NO_SPREAD),
+    Column("p50_ms", SINGLE, "median call", "ms", NO_SPREAD),
+    Column("p90_ms", SINGLE, "90th percentile of a call", "ms", NO_SPREAD),
+    Column("p99_ms", SINGLE, "99th percentile of a call", "ms", NO_SPREAD),
     Column("visits", INT, "short timed stays, each in a fresh session", "visits", NO_SPREAD),
     Column("clean_visits", INT, "visits that nothing disturbed", "visits", NO_SPREAD),
     Column("processes", INT, "worker processes that made the visits", "processes", NO_SPREAD),
@@ -118,17 +124,17 @@ COLUMNS = (
         "bytes_moved", LONG, "tensors and weights, each read or written once, activations fused",
         "bytes", "unknown",
     ),
-    Column("energy_mj", DOUBLE, "energy of one call", "mJ", "no sensor: see energy_reason"),
+    Column("energy_mj", SINGLE, "energy of one call", "mJ", "no sensor: see energy_reason"),
     _few("energy_reason", "why energy_mj is null", "energy_mj has a value"),
     Column(
         "peak_memory_bytes", LONG, "peak memory of one session of the op: weights, inputs, work space",
         "bytes", "cannot be read: see peak_memory_source",
     ),
     _few("peak_memory_source", "how peak_memory_bytes was read, or why it is null"),
-    Column("compile_ms", DOUBLE, "time to compile the op", "ms", "not measured"),
-    Column("load_ms", DOUBLE, "time to load the compiled op into a session", "ms", "not measured"),
+    Column("compile_ms", SINGLE, "time to compile the op", "ms", "not measured"),
+    Column("load_ms", SINGLE, "time to load the compiled op into a session", "ms", "not measured"),
     Column(
-        "launch_ms", DOUBLE, "host time of launching a call, apart from latency_ms", "ms",
+        "launch_ms", SINGLE, "host time of launching a call, apart from latency_ms", "ms",
         "the host itself does the work",
     ),
     _few("tuning", "how the code was tuned, and the database that holds the records", "not tuned"),
@@ -136,6 +142,7 @@ COLUMNS = (
     Column("started_at", TIME, "start of the first visit", "UTC", "unknown (imported)"),
     _few("space", "search space that the op was measured for", "none"),
     _few("build_id", "build that measured the row", "unknown (imported)"),
+    _few("origin", "table that a merge took the row from, told by metadata `merged`", "not merged"),
     _few("hwprof_version", "version that measured or imported the row"),
     Column("schema_version", INT, "version of this list of columns"),
 )  # fmt: skip
@@ -151,10 +158,10 @@ VISIT_COLUMNS = (
     Column("started_at", TIME, "start of the visit", "UTC"),
     Column("calls", INT, "timed calls", "calls"),
     Column("group", INT, "calls per clock reading (above 1 for very short ops)", "calls"),
-    Column("p10_ms", DOUBLE, "10th percentile of a call", "ms"),
-    Column("p50_ms", DOUBLE, "median call", "ms"),
-    Column("p90_ms", DOUBLE, "90th percentile of a call", "ms"),
-    Column("max_ms", DOUBLE, "slowest call", "ms"),
+    Column("p10_ms", SINGLE, "10th percentile of a call", "ms"),
+    Column("p50_ms", SINGLE, "median call", "ms"),
+    Column("p90_ms", SINGLE, "90th percentile of a call", "ms"),
+    Column("max_ms", SINGLE, "slowest call", "ms"),
     Column("cpu_share", SINGLE, "thread CPU time / wall time of the visit", "ratio", "not told here"),
     Column("switches", INT, "involuntary context switches in the visit", "switches", "not told here"),
     Column("dense_sentinel_ms", SINGLE, "dense sentinel op next to the visit", "ms", "not timed"),
@@ -173,6 +180,9 @@ METADATA = {
     "composition": "how rows become a network's latency, one fit a statistic; null until calibrated",
     "validation": "errors on networks that no fit has seen; null until validated",
     "licence": "licence of the data; null if none was given",
+    "title": "title of the data; null if none was given",
+    "authors": "names of its authors; null if none were given",
+    "merged": "origin -> facts of a table that rows were merged from; null if none were",
     "content_hash": "hash of the rows (below)",
     "visits_hash": "content_hash of the visits file; null if the table was written without visits",
     "created_at": "when the file was written, ISO 8601, UTC",
@@ -188,5 +198,10 @@ def arrow_schema(columns: tuple[Column, ...]) -> pa.Schema:
 
 
 def few_valued(columns: tuple[Column, ...]) -> list[str]:
-    """Names of the text columns that are dictionary-encoded."""
+    """Names of the text columns that are dictionary-encoded, in the file and in memory."""
     return [column.name for column in columns if column.few_values]
+
+
+def repeating(columns: tuple[Column, ...]) -> list[str]:
+    """Names of the columns that are dictionary-encoded in the file: `few_valued` and whole numbers."""
+    return [column.name for column in columns if column.few_values or column.type == INT]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from hwprof.lut import missing
 from hwprof.lut.content import content_hash
 from hwprof.lut.lookup import Codes, Index, Ops, as_id_array, build_index, encode
 from hwprof.lut.reading import open_table, open_visits, visits_path_of
+from hwprof.lut.row_groups import RowGroups
 from hwprof.lut.rows import ABOVE_ZERO
 from hwprof.lut.schema import CACHES, COLUMNS, GRANULARITIES, USABLE_STATES, VISIT_COLUMNS, arrow_schema
 from hwprof.lut.summary import summarise
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NAMES = tuple(column.name for column in COLUMNS)
+FEW_OPS, FEW_CALLS = 16, 8
+"""So many ops at once, and so often, are looked up in the row groups that may hold them; who asks for
+more gets an index of the whole table."""
 Choice = tuple[str, str, str | None, int | None]
 
 
@@ -39,7 +44,7 @@ def load_lut(path: str | os.PathLike[str]) -> Lut:
     from hwprof.lut.places import local_table  # places read tables themselves
 
     stored = open_table(local_table(path))
-    return Lut(stored.metadata, stored.num_rows, stored.read, stored.path)
+    return Lut(stored.metadata, stored.num_rows, stored.read, stored.path, RowGroups.of(stored))
 
 
 class Lut:
@@ -56,12 +61,16 @@ class Lut:
         num_rows: int,
         read: Callable[[Sequence[str]], pa.Table],
         path: Path,
+        groups: RowGroups | None = None,
     ) -> None:
-        """Made by `load_lut` and `Lut.filter`; `read` hands over the named columns."""
+        """Made by `load_lut` and `Lut.filter`; `read` hands over the named columns, `groups` are those
+        of the file if all its rows are here."""
         self.metadata = metadata
         self.path = path
         self._num_rows = num_rows
         self._read = read
+        self._groups = groups
+        self._calls = 0
         self._kept: dict[str, pa.ChunkedArray] = {}
         self._values: dict[str, NDArray[np.float64]] = {}
         self._indices: dict[Choice, Index] = {}
@@ -138,8 +147,8 @@ class Lut:
             LutError: an argument is not one of its allowed values.
         """
         choice = (granularity, cache, environment, threads)
-        row = int(self._rows_of([op], choice, allow_unstable)[0])
-        return dict(self.table.slice(row, 1).to_pylist()[0])
+        where, (row,) = self._located([op], choice, allow_unstable)
+        return dict(where.table.slice(int(row), 1).to_pylist()[0])
 
     def latency_ms(self, op: OpSpec | str, **choice: Any) -> float:
         """`latency_ms` of an op's row; arguments and errors as in `find`."""
@@ -165,15 +174,15 @@ class Lut:
             LutError: an argument is not one of its allowed values.
         """
         choice = (granularity, cache, environment, threads)
-        values = self._column_values(column)
+        _check_number(column)
         shape = ops.shape if isinstance(ops, np.ndarray) else (len(ops),)
         flat = ops.ravel() if isinstance(ops, np.ndarray) else ops
-        rows = self._rows_of(flat, choice, allow_unstable)
-        found = values[rows]
+        where, rows = self._located(flat, choice, allow_unstable)
+        found = where._column_values(column)[rows]
         if np.isnan(found).any():
-            raise missing.without_value(self, rows[np.isnan(found)], column)
+            raise missing.without_value(where, rows[np.isnan(found)], column)
         if column in ABOVE_ZERO:
-            self._refuse_impossible(column, rows)
+            where._refuse_impossible(column, rows)
         return found.reshape(shape)
 
     def filter(self, **columns: Any) -> Lut:
@@ -183,14 +192,18 @@ class Lut:
         Raises:
             LutError: an unknown column, or a value that its column cannot hold.
         """
-        mask = np.ones(len(self), dtype=bool)
-        for name, wanted in columns.items():
+        wanted = {}
+        for name, value in columns.items():
             _check_name(name)
-            several = isinstance(wanted, (list, tuple, set, frozenset))
-            mask &= self._equals(name, list(wanted) if several else [wanted])
+            several = isinstance(value, (list, tuple, set, frozenset))
+            wanted[name] = list(value) if several else [value]
+        part = self if self._groups is None else self._of_groups(self._groups.holding(wanted))
+        mask = np.ones(len(part), dtype=bool)
+        for name, values in wanted.items():
+            mask &= part._equals(name, values)
         kept = pa.array(mask)
         return Lut(
-            self.metadata, int(mask.sum()), lambda names: self.columns(names).filter(kept), self.path
+            self.metadata, int(mask.sum()), lambda names: part.columns(names).filter(kept), self.path
         )
 
     def sort(self, column: str, *, descending: bool = False) -> Lut:
@@ -244,6 +257,42 @@ class Lut:
             if only is not None:
                 mask &= self._equals(name, [only])
         return np.flatnonzero(mask)
+
+    def _located(self, ops: Ops, choice: Choice, allow_unstable: bool) -> tuple[Lut, NDArray[np.int64]]:
+        """The rows of ops, and the table they are rows of: this one, or one of these ops alone."""
+        near = self._near(ops, choice)
+        if near is not None:
+            with contextlib.suppress(MissingRow):  # the whole table words it
+                return near, near._rows_of(ops, choice, allow_unstable)
+        return self, self._rows_of(ops, choice, allow_unstable)
+
+    def _near(self, ops: Ops, choice: Choice) -> Lut | None:
+        """All rows of a few ops; None where an index of the table serves better, or where leaving out
+        the rest could hide that environments mix."""
+        granularity, cache, environment, threads = choice
+        if self._groups is None or choice in self._indices or len(ops) > FEW_OPS:
+            return None
+        if self._calls >= FEW_CALLS or len(self._groups.numbers) < 2:
+            return None
+        if environment is None and not self._groups.have_one_value("environment_id"):
+            return None
+        self._calls += 1
+        ids = as_id_array(ops).to_pylist()
+        wanted: dict[str, list[Any]] = {"granularity": [granularity], "cache": [cache], "op_id": ids}
+        if environment is not None:
+            wanted["environment_id"] = [environment]
+        if threads is not None:
+            wanted["threads"] = [threads]
+        specs = [op for op in ops if isinstance(op, OpSpec)]
+        if granularity == "op" and len(specs) == len(ops):
+            wanted["kind"] = [op.kind for op in specs]
+        groups = self._groups.holding(wanted).with_any("op_id", ids)
+        return self._of_groups(groups).filter(op_id=ids)
+
+    def _of_groups(self, groups: RowGroups) -> Lut:
+        if groups == self._groups:
+            return self
+        return Lut(self.metadata, groups.num_rows, groups.read, self.path, groups)
 
     def _rows_of(self, ops: Ops, choice: Choice, allow_unstable: bool) -> NDArray[np.int64]:
         """Row of each op; raises one MissingRow for all that have none."""
@@ -301,11 +350,7 @@ class Lut:
 
     def _column_values(self, name: str) -> NDArray[np.float64]:
         """A numeric column as float64, null as NaN (checked before anything leaves this class)."""
-        numeric = [
-            c.name for c in COLUMNS if pa.types.is_integer(c.type) or pa.types.is_floating(c.type)
-        ]
-        if name not in numeric:
-            raise LutError(f"column {name!r} is no number; choose of {', '.join(numeric)}")
+        _check_number(name)
         if name not in self._values:
             column = self.columns([name]).column(0)
             self._values[name] = column.cast(pa.float64()).to_numpy()
@@ -334,6 +379,12 @@ def verify_lut(path: str | os.PathLike[str]) -> None:
 def _check_name(name: str) -> None:
     if name not in NAMES:
         raise LutError(f"unknown column {name!r}; the table has {', '.join(NAMES)}")
+
+
+def _check_number(name: str) -> None:
+    numeric = [c.name for c in COLUMNS if pa.types.is_integer(c.type) or pa.types.is_floating(c.type)]
+    if name not in numeric:
+        raise LutError(f"column {name!r} is no number; choose of {', '.join(numeric)}")
 
 
 def _decoded(table: pa.Table) -> pa.Table:

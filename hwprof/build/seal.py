@@ -18,6 +18,7 @@ from hwprof.environment import Environment
 from hwprof.lut import chain_columns, load_lut, null_row, op_columns, write_lut
 from hwprof.lut.reading import open_visits, visits_path_of
 from hwprof.lut.schema import KEY, SCHEMA_VERSION, VISIT_COLUMNS
+from hwprof.lut.write import GIVEN
 from hwprof.measure.judgement import (
     RecordedVisit,
     SentinelFloors,
@@ -210,7 +211,7 @@ def seal(
     if old is not None:
         metadata["environments"] = {**old.metadata["environments"], **metadata["environments"]}
         metadata["spaces"] = sorted({*old.metadata["spaces"], *metadata["spaces"]})
-        metadata |= {name: old.metadata[name] for name in ("composition", "validation", "licence")}
+        metadata |= {name: old.metadata[name] for name in GIVEN if name not in metadata}
         kept_visits = _old_visits(out, old_rows.keys() - new_rows.keys())
     rows = [*{**old_rows, **new_rows}.values()]
     if rows:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hwprof.cli.lut_diff import diff
+from hwprof.cli.lut_export import export
 from hwprof.cli.lut_import import import_lut
 from hwprof.cli.lut_lint import lint
+from hwprof.cli.lut_merge import merge
 from hwprof.cli.lut_plot import plot
 from hwprof.cli.lut_registry import list_tables, pull, push
 from hwprof.cli.lut_store import compact
@@ -37,9 +39,11 @@ def lut() -> None:
 lut.add_command(cite)
 lut.add_command(compact)
 lut.add_command(diff)
+lut.add_command(export)
 lut.add_command(import_lut)
 lut.add_command(lint)
 lut.add_command(list_tables)
+lut.add_command(merge)
 lut.add_command(plot)
 lut.add_command(pull)
 lut.add_command(push)

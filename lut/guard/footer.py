@@ -127,7 +127,7 @@ def _read_chunk(data: bytes, at: int) -> tuple[Chunk, int]:
         kind, encodings, values, stored, start, dictionary, most, least, levels = match.group(
             "kind", "encodings", "values", "stored", "start", "dictionary", "most", "least", "levels"
         )
-        if encodings[0] >> 4 == len(encodings) - 1:
+        if encodings[0] == (len(encodings) - 1) << 4 | I32 and not any(e & 1 for e in encodings[1:]):
             if kind == b"\x0c" and most is not None:
                 most[1:].decode()
                 least[1:].decode()

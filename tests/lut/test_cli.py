@@ -39,7 +39,7 @@ def test_info_counts_states_and_says_what_is_not_known_yet(run, mixed):
     assert found["rows"] == 6
     assert found["rows_by_state"] == {"converged": 4, "unstable": 1, "failed": 1}
     assert found["converged_share"] == pytest.approx(4 / 6)
-    assert found["interval_half_width_median"] == pytest.approx(0.015)
+    assert found["interval_half_width_median"] == pytest.approx(0.015, rel=1e-5)
     assert found["composition"] == found["validated_error"] == "uncalibrated"
     assert found["content_hash"] == mixed.metadata["content_hash"]
     assert found["visits_file"] is None

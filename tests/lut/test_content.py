@@ -106,15 +106,20 @@ def test_the_hash_is_of_the_bytes_that_the_documentation_names():
         "time": pa.array([0, 1, None]).cast(pa.timestamp("ms", tz="UTC")),
         "full": pa.array([7, 8, 9], "int32"),
     })  # fmt: skip
-    documented = (
-        b"hwprof-content-v1:3\n"
-        b"text:string:1\n\x01\x00\x01" + struct.pack("<3q", 1, 0, 2) + "aü".encode()
-        + b"number:double:1\n\x01\x00\x01" + struct.pack("<3d", 1.5, 0.0, -2.0)
-        + b"flag:bool:1\n\x01\x00\x01" + b"\x01\x00\x00"
-        + b"time:timestamp[ms, tz=UTC]:1\n\x01\x01\x00" + struct.pack("<3q", 0, 1, 0)
-        + b"full:int32:0\n" + struct.pack("<3i", 7, 8, 9)
-    )  # fmt: skip
-    assert content_hash(known) == hashlib.sha256(documented).hexdigest()
+
+    def line(head: str, valid: bytes, lengths: bytes, values: bytes) -> str:
+        return ":".join([head, *(hashlib.sha256(part).hexdigest() for part in (valid, lengths, values))])
+
+    documented = [
+        "hwprof-content-v2:3",
+        line("text:string:1", b"\x01\x00\x01", struct.pack("<3i", 1, 0, 2), "aü".encode()),
+        line("number:double:1", b"\x01\x00\x01", b"", struct.pack("<3d", 1.5, 0.0, -2.0)),
+        line("flag:bool:1", b"\x01\x00\x01", b"", b"\x01\x00\x00"),
+        line("time:timestamp[ms, tz=UTC]:1", b"\x01\x01\x00", b"", struct.pack("<3q", 0, 1, 0)),
+        line("full:int32:0", b"\x01\x01\x01", b"", struct.pack("<3i", 7, 8, 9)),
+    ]
+    text = "".join(f"{each}\n" for each in documented)
+    assert content_hash(known) == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_a_table_that_was_written_and_not_touched_verifies(lut):

@@ -57,7 +57,7 @@ def test_look_ups_keep_order_repetition_and_shape(lut, make):
 
 
 def test_other_numbers_of_a_row_can_be_looked_up(lut, make):
-    assert lut.latencies_ms([make.ops[0]], "p50_ms").tolist() == [1.1]
+    assert lut.latencies_ms([make.ops[0]], "p50_ms").tolist() == [np.float32(1.1)]
     assert lut.latencies_ms([make.ops[0]], "flops")[0] == lut.find(make.ops[0])["flops"]
     with pytest.raises(LutError, match="column 'label' is no number; choose of batch"):
         lut.latencies_ms([make.ops[0]], "label")

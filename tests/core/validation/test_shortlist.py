@@ -27,7 +27,8 @@ def test_networks_are_predicted_and_measured_and_their_rows_kept(calibrated, wan
     for candidate in found:
         assert candidate.reason is None
         assert candidate.floor_ms == pytest.approx(candidate.measured_floor_ms, rel=1e-3)
-        assert candidate.measured_p50_ms >= candidate.measured_floor_ms
+        # The p50 is stored in single precision.
+        assert candidate.measured_p50_ms >= candidate.measured_floor_ms * (1 - 1e-6)
     assert len(load_lut(calibrated)) == rows + len(points)
     json.dumps([candidate.summary() for candidate in found])
 

@@ -191,7 +191,7 @@ def test_a_result_of_a_model_of_one_operator_is_that_op(write, imported):
     single = write("conv.tflite", model(("CONV_2D",)))
     _, lut = imported(write("r.json", json.dumps(RESULT)), "litert", device="phone", model=single)
     row = lut.find(CONV)
-    assert (row["latency_ms"], row["p50_ms"], row["threads"]) == (1.2, 1.2, 2)
+    assert (row["latency_ms"], row["p50_ms"], row["threads"]) == (1.2, pytest.approx(1.2), 2)
     assert row["reason"] == "model conv.tflite (1.2 ms, median of 50 runs)"
 
 

@@ -1,0 +1,121 @@
+"""What merged tables say about themselves. Every rule takes one of several by an order that does not
+depend on who is merged with whom first, so that merging is associative."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from pathlib import Path
+from typing import Any
+
+from hwprof.environment import Environment
+from hwprof.errors import LutError
+from hwprof.lut.schema import ORIGIN_LENGTH
+
+NO_LICENCE = "NOASSERTION"
+"""SPDX's word for tables without a licence, once they are merged with others that have one."""
+JOINED = " AND "
+FACTS = ("content_hash", "created_at", "hwprof_version", "licence")
+FACTS_IF_TOLD = ("title", "authors")
+VALIDATION_SCOPE = (
+    "environment_id", "space", "batch", "dtype", "cache", "statistic", "measured_in",
+)  # fmt: skip
+
+Facts = Mapping[str, Any]
+
+
+def origin_of(metadata: Facts) -> str:
+    """The name under which rows of a table stand in `origin`: the start of its content hash."""
+    return str(metadata["content_hash"])[:ORIGIN_LENGTH]
+
+
+def merge_metadata(tables: Sequence[Facts], origins: Set[str]) -> dict[str, Any]:
+    """Metadata of a merged table whose rows come from `origins`.
+
+    Spaces and environments are united; of an environment that several tables describe, the
+    conditions that were read last are kept. Of several compositions or validations of one scope the
+    last one is kept. Licences are joined as SPDX does (`A AND B`).
+
+    A table's title and authors are told of its rows' origin; the merged table has neither.
+    """
+    return {
+        "spaces": sorted({space for table in tables for space in table["spaces"]}),
+        "environments": _environments(tables),
+        "composition": _newest(
+            tables, "composition", "fitted_at", lambda entry: _canonical(entry.get("scope"))
+        ),
+        "validation": _newest(
+            tables,
+            "validation",
+            "validated_at",
+            lambda entry: _canonical([entry.get(name) for name in VALIDATION_SCOPE]),
+        ),
+        "licence": join_licences(table["licence"] for table in tables),
+        "merged": _origins(tables, origins),
+    }
+
+
+def join_licences(licences: Iterable[str | None]) -> str | None:
+    """All licences, joined; None only where there is none at all."""
+    terms = {
+        term for licence in licences for term in (licence or NO_LICENCE).split(JOINED) if term.strip()
+    }
+    bracketed = {f"({term})" if " OR " in term and not term.startswith("(") else term for term in terms}
+    return None if bracketed == {NO_LICENCE} else JOINED.join(sorted(bracketed))
+
+
+def check_identities(tables: Sequence[tuple[Path, Facts]]) -> None:
+    """Raises LutError where one environment id stands for two identities."""
+    known: dict[str, tuple[Path, Environment]] = {}
+    for path, table in tables:
+        for name, facts in table["environments"].items():
+            here = Environment.from_dict(facts)
+            first, there = known.setdefault(name, (path, here))
+            if differences := there.differences(here):
+                field, a, b = differences[0]
+                raise LutError(
+                    f"environment {name} has {field} {a!r} in {first} and {b!r} in {path}; one of them "
+                    "was changed by hand, build it again"
+                )
+
+
+def _environments(tables: Sequence[Facts]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for table in tables:
+        for name, facts in table["environments"].items():
+            found[name] = max(found.get(name, facts), facts, key=_read_last)
+    return dict(sorted(found.items()))
+
+
+def _read_last(facts: Facts) -> tuple[str, str]:
+    return str(facts["conditions"].get("time") or ""), _canonical(facts)
+
+
+def _newest(
+    tables: Sequence[Facts], name: str, stamp: str, scope_of: Callable[[Facts], str]
+) -> list[Any] | None:
+    """Of the entries of one scope the one with the last stamp."""
+    found: dict[str, Any] = {}
+    for table in tables:
+        for entry in table[name] or ():
+            scope = scope_of(entry)
+            found[scope] = max(
+                found.get(scope, entry),
+                entry,
+                key=lambda each: (str(each.get(stamp) or ""), _canonical(each)),
+            )
+    return [found[scope] for scope in sorted(found)] or None
+
+
+def _origins(tables: Sequence[Facts], origins: Set[str]) -> dict[str, Any]:
+    described: dict[str, Any] = {}
+    for table in tables:
+        own = {name: table[name] for name in FACTS}
+        own |= {name: table[name] for name in FACTS_IF_TOLD if table.get(name) is not None}
+        for origin, facts in {origin_of(table): own, **(table["merged"] or {})}.items():
+            described[origin] = min(described.get(origin, facts), facts, key=_canonical)
+    return {origin: described[origin] for origin in sorted(origins & described.keys())}
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
