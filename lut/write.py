@@ -19,6 +19,7 @@ from hwprof.environment import Environment
 from hwprof.errors import LutError
 from hwprof.lut.content import content_hash
 from hwprof.lut.files import sync_folder
+from hwprof.lut.guard.text import ARROW_CONTROLS
 from hwprof.lut.reading import PREFIX, open_table, open_visits, visits_path_of
 from hwprof.lut.rows import check_table, check_visits, conform, rows_to_table
 from hwprof.lut.schema import (
@@ -52,6 +53,7 @@ def write_lut(
     Args:
         path: where the table goes; an existing hwprof table is replaced.
         rows: rows with exactly the columns of schema 1, in any order; sorted by key when written.
+            Control characters, such as a runtime's message may hold, become U+FFFD.
         metadata: `spaces` and `environments` (environment_id -> {identity, conditions}, for at least
             the environments of the rows), and if there are any `composition`, `validation` and
             `licence`. The keys that hwprof computes may be there and are computed anew.
@@ -62,7 +64,7 @@ def write_lut(
             `path` cannot be written (see `check_destination`).
     """
     target = check_destination(path)
-    table = _sorted(_to_table(rows, COLUMNS), [])
+    table = _sorted(_printable(_to_table(rows, COLUMNS)), [])
     check_table(table)
     _check_unique(table)
     known = _given_metadata(metadata, table)
@@ -121,6 +123,18 @@ def check_destination(path: str | os.PathLike[str]) -> Path:
             except LutError as error:
                 raise LutError(f"will not overwrite {place}: {error}, or give another path") from None
     return target
+
+
+def _printable(table: pa.Table) -> pa.Table:
+    """Without control characters, which no reader takes from a stranger."""
+    for number, field in enumerate(table.schema):
+        if (
+            field.type == pa.string()
+            and pc.any(pc.match_substring_regex(table.column(number), ARROW_CONTROLS)).as_py()
+        ):
+            text = pc.replace_substring_regex(table.column(number), ARROW_CONTROLS, "\ufffd")
+            table = table.set_column(number, field, text)
+    return table
 
 
 def _to_table(rows: Rows, columns: tuple[Column, ...]) -> pa.Table:

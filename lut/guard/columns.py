@@ -16,12 +16,13 @@ from hwprof.lut.guard.pages import CODED, walk
 from hwprof.lut.guard.text import check_text, text_size
 from hwprof.lut.schema import Column, few_valued
 
-# Names are printed; prose may be what a runtime said; a network's ops are of about 300 bytes each.
+# Names are printed; prose may be what a runtime said; a network's ops take about 300 bytes each.
 LONGEST_NAME, LONGEST_PROSE, LONGEST_OPS = 1 << 10, 1 << 16, 1 << 22
 LONGEST = {
     "op_json": LONGEST_OPS,
     **dict.fromkeys(
-        ("reason", "tuning", "placement", "energy_reason", "peak_memory_source"), LONGEST_PROSE
+        ("reason", "tuning", "placement", "energy_reason", "peak_memory_source", "kernel_mix"),
+        LONGEST_PROSE,
     ),
 }
 # Python's datetime holds the years 1 to 9999; a day is left at both ends for offsets.

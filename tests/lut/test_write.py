@@ -48,8 +48,8 @@ def valid_rows(draw, make):
         row |= dict(zip(KEY, key, strict=True))
         row |= {
             "state": state,
-            "reason": draw(st.text(st.characters(exclude_categories=["Cs"]), max_size=20)),
-            "peak_memory_bytes": draw(st.none() | st.integers(0, 2**60)),
+            "reason": draw(st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=20)),
+            "peak_memory_bytes": draw(st.none() | st.integers(0, 2**53)),
             "load_ms": draw(st.none() | positive),
             "residual": draw(st.none() | st.booleans()),
             "expansion": draw(st.none() | st.floats(0, 64, width=32)),
@@ -68,6 +68,14 @@ def test_what_is_written_is_read_back_sorted_by_key(data, make, tmp_path_factory
     in_order = sorted(rows, key=lambda row: tuple(row[name] for name in KEY))
     assert load_lut(path).table.to_pylist() == rows_to_table(in_order).to_pylist()
     assert load_lut(path).visits.num_rows == 0
+
+
+def test_a_runtimes_message_in_colours_does_not_make_the_table_unreadable(make, tmp_path):
+    path = tmp_path / "lut.parquet"
+    row = make.row(make.ops[0], None) | {"state": "failed", "reason": "\x1b[31mno kernel\x1b[0m"}
+    write_lut(path, [row], metadata=make.metadata)
+    (read,) = load_lut(path).table.to_pylist()
+    assert read["reason"] == "\ufffd[31mno kernel\ufffd[0m"
 
 
 @SETTINGS
