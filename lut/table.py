@@ -316,8 +316,8 @@ class Lut:
             row = int(rows[np.argmax(bad)])
             label = self.columns(["label"]).column(0)[row].as_py()
             raise LutError(
-                f"{name} of {label} is {values[np.argmax(bad)]:g} in {self.path}, which no measurement "
-                f"gives; hwprof lut lint {self.path} lists what is wrong with the table"
+                f"{name} of {label} is {values[np.argmax(bad)]:g}, not above 0 and finite; what is "
+                f"wrong with the table: hwprof lut lint {self.path}"
             )
 
     def _index(self, choice: Choice) -> Index:

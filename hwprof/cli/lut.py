@@ -188,21 +188,31 @@ def _composition_lines(summary: dict[str, Any]) -> list[tuple[str, str]]:
     lines = [
         (
             "composition",
-            f"{made['space']} {made['statistic']}: {made['model']}, fitted on {made['networks']} "
-            f"networks to {made['error']:.2%}",
+            f"{_scope(made)}: {made['model']}, fitted on {made['networks']} networks to "
+            f"{_percent(made['error'], 2)}",
         )
         for made in compositions
     ] or [("composition", "uncalibrated; hwprof calibrate fits one")]
     lines += [
         (
             "validated error",
-            f"{found['space']} {found['statistic']}: mean {found['mean_error']:.2%} over "
-            f"{found['networks']} held-out networks, {found['within_1']:.0%} within 1%, "
-            f"{found['within_2']:.0%} within 2%{'' if found['additive'] else '; not additive here'}",
+            f"{_scope(found)}: mean {_percent(found['mean_error'], 2)} over {found['networks']} "
+            f"held-out networks, {_percent(found['within_1'])} within 1%, "
+            f"{_percent(found['within_2'])} within 2%"
+            f"{'; not additive here' if found['additive'] is False else ''}",
         )
         for found in errors
     ] or [("validated error", "uncalibrated; hwprof validate measures it")]
     return lines
+
+
+def _scope(entry: dict[str, Any]) -> str:
+    return f"{entry.get('space')} {entry.get('statistic')}"
+
+
+def _percent(share: float | None, digits: int = 0) -> str:
+    """Another version of hwprof may have left it out."""
+    return "an unknown share" if share is None else f"{share:.{digits}%}"
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -9,10 +9,9 @@ Source: github.com/apache/parquet-format, src/main/thrift/parquet.thrift.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 from hwprof.lut.guard.thrift import BINARY, I32, I64, LIST, STRUCT, Struct, read_struct
@@ -21,7 +20,6 @@ BOOLEAN, INT32, INT64, FLOAT, DOUBLE, BYTE_ARRAY = 0, 1, 2, 4, 5, 6
 WIDTHS = {BOOLEAN: 1, INT32: 4, FLOAT: 4, INT64: 8, DOUBLE: 8}
 """Bytes of a value of each physical type that a table has; text has none of its own."""
 REQUIRED, OPTIONAL = 0, 1
-LONGEST_MATCHED = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,25 +119,7 @@ def _metadata(fields: Struct) -> dict[bytes, bytes]:
 
 
 def _read_chunk(data: bytes, at: int) -> tuple[Chunk, int]:
-    """The column that begins at a place, and where it ends. One as Arrow writes it is matched as a
-    whole, 6 times as fast: a table of 10 million rows has 5,000 of them."""
-    if match := _as_written().match(data, at):
-        kind, encodings, values, stored, start, dictionary, most, least, levels = match.group(
-            "kind", "encodings", "values", "stored", "start", "dictionary", "most", "least", "levels"
-        )
-        if encodings[0] == (len(encodings) - 1) << 4 | I32 and not any(e & 1 for e in encodings[1:]):
-            if kind == b"\x0c" and most is not None:
-                most[1:].decode()
-                least[1:].decode()
-            first = _first_page(_number(start), _number(dictionary) if dictionary else 0)
-            return Chunk(
-                kind[0] >> 1,
-                tuple(code >> 1 for code in encodings[1:]),
-                _number(values),
-                first,
-                _number(stored),
-                levels[0] >> 4 if levels else 0,
-            ), match.end()
+    """The column that begins at a place, and where it ends."""
     fields, end = read_struct(data, at)
     return _chunk(fields), end
 
@@ -191,38 +171,3 @@ def _value(fields: Struct, number: int, kind: int) -> Any:
     if field is None or field.type != kind:
         raise ValueError(f"field {number} of its footer is missing or of another type")
     return field.value
-
-
-def _number(stored: bytes) -> int:
-    """A zigzag varint."""
-    value = 0
-    for place, byte in enumerate(stored):
-        value |= (byte & 127) << 7 * place
-    return value >> 1 ^ -(value & 1)
-
-
-@cache
-def _as_written() -> re.Pattern[bytes]:
-    """A ColumnChunk with the fields and in the order that Arrow writes. N and I are numbers that fit
-    into 64 and 32 bits, T a text of up to 63 bytes, X a value of the column's type, S an entry of the
-    encodings' statistics; the byte before each says how far its field is from the one before, and its
-    type."""
-    pattern = rb"".join([
-        rb"\x26N\x1c\x15(?P<kind>(?P<one>\x00)|(?P<four>[\x02\x08])|(?P<eight>[\x04\x0a])|\x0c)",
-        rb"\x19(?P<encodings>[\x15-\xe5][\x00-\x12]+)\x19\x18T\x15I",
-        rb"\x16(?P<values>N)\x16N\x16(?P<stored>N)\x26(?P<start>N)(?:\x26(?P<dictionary>N))?",
-        rb"(?:[\x1c\x3c](?:\x18X\x18X\x16N|\x36N)(?:\x28(?P<most>X)\x18(?P<least>X)[\x11\x12]{2})?\x00)",
-        rb"(?:\x19(?:\x1cS|\x2cSS|\x3cSSS))?",
-        rb"(?:\x3c(?(one)\x29|(?(four)\x29|(?(eight)\x29|\x16N\x19)))\x06",
-        rb"\x19(?P<levels>\x06|\x16N|\x26NN)\x00)?\x00\x00",
-    ])  # fmt: skip
-    texts = (re.escape(bytes([size])) + b".{%d}" % size for size in range(LONGEST_MATCHED))
-    for name, meaning in (
-        (b"S", rb"\x15I\x15I\x15I\x00"),
-        (b"X", rb"(?(four)\x04.{4}|(?(eight)\x08.{8}|(?(one)\x01.|T)))"),
-        (b"T", b"(?:%s)" % b"|".join(texts)),
-        (b"I", rb"[\x80-\xff]{0,3}[\x00-\x7f]"),
-        (b"N", rb"[\x80-\xff]{0,8}[\x00-\x7f]"),
-    ):
-        pattern = pattern.replace(name, meaning)
-    return re.compile(pattern, re.DOTALL)

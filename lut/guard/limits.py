@@ -15,10 +15,11 @@ TAIL_BYTES = 4 + len(MAGIC)
 """The length of the footer and the magic number, at the end of a Parquet file."""
 
 LIMIT = "HWPROF_MAX_READ_GIB"
-# A table takes 10 to 70 times the bytes of its file: text is plain in memory and repeats itself.
+# Text is plain in memory: tables of real builds take 5 to 9 times the bytes of their files, visits of a
+# simulated one, which repeat themselves, 40 times.
 FLOOR_BYTES = 512 << 20
 FOR_EACH_BYTE = 100
-# A row group of a million empty columns made 207 bytes of each of its own.
+# Of each byte of a footer with a million empty columns Arrow made 207.
 FOR_EACH_FOOTER_BYTE = 256
 
 

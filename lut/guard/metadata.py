@@ -117,6 +117,14 @@ def _has(fields: Mapping[str, Callable[[Any], bool]]) -> Callable[[Any], bool]:
     )
 
 
+def _with(fields: Mapping[str, Callable[[Any], bool]]) -> Callable[[Any], bool]:
+    """As `_has`, of an object that another version of hwprof may have written: a field may be absent."""
+    return lambda value: (
+        isinstance(value, dict)
+        and all(check(value[name]) for name, check in fields.items() if name in value)
+    )
+
+
 def _may(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or check(value)
 
@@ -141,15 +149,15 @@ def _is_environments(value: Any) -> bool:
 
 
 _SCOPE = {"space": _is_text, "statistic": _is_text}
-_COMPOSITION = _has(
+_COMPOSITION = _with(
     {
-        "scope": _has(_SCOPE),
+        "scope": _with(_SCOPE),
         "model": _is_text,
         "error": _is_number,
         "networks": lambda value: isinstance(value, list),
     }
 )
-_VALIDATION = _has(
+_VALIDATION = _with(
     {
         **_SCOPE,
         "networks": _is_number,

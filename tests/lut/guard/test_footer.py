@@ -10,18 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwprof.lut import visits_path_of
-from hwprof.lut.guard import footer
 from hwprof.lut.guard.footer import check_flat, read_footer
 
 KINDS = {"BOOLEAN": 0, "INT32": 1, "INT64": 2, "FLOAT": 4, "DOUBLE": 5, "BYTE_ARRAY": 6}
 ENCODINGS = {"PLAIN": 0, "PLAIN_DICTIONARY": 2, "RLE": 3, "DELTA_BINARY_PACKED": 5, "RLE_DICTIONARY": 8,
              "BYTE_STREAM_SPLIT": 9}  # fmt: skip
-
-
-class Never:
-    def match(self, *_):
-        return None
 
 
 def footer_of(data):
@@ -61,7 +54,7 @@ TYPES = {"flag": pa.bool_(), "small": pa.int32(), "large": pa.int64(), "single":
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_a_footer_says_what_arrow_reads_in_it_by_either_way(data):
+def test_a_footer_says_what_arrow_reads_in_it(data):
     rows = data.draw(st.integers(1, 5))
     values = {
         name: data.draw(st.lists(st.none() | drawn, min_size=rows, max_size=rows))
@@ -81,43 +74,6 @@ def test_a_footer_says_what_arrow_reads_in_it_by_either_way(data):
     check_flat(found)
     assert found.num_rows == rows
     assert as_we_read_it(found) == as_arrow_reads_it(pq.read_metadata(file))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(footer, "_as_written", Never)
-        assert read_footer(raw) == found
-
-
-def test_columns_of_a_table_are_read_the_fast_way(lut, monkeypatch):
-    """But for the few with a text of 64 bytes or more in their statistics."""
-    slow = []
-    real = footer._chunk
-    monkeypatch.setattr(footer, "_chunk", lambda fields: slow.append(fields) or real(fields))
-    for path in (lut.path, visits_path_of(lut.path)):
-        read_footer(footer_of(path.read_bytes()))
-    assert len(slow) <= 2
-
-
-@settings(max_examples=300, deadline=None)
-@given(data=st.data())
-def test_a_changed_footer_is_read_alike_by_either_way_or_by_neither(lut_footer, data):
-    """The fast way accepts nothing that the slow one does not."""
-    whole = lut_footer()
-    place = data.draw(st.integers(0, len(whole) - 1))
-    changed = bytearray(whole)
-    changed[place] ^= data.draw(st.integers(1, 255))
-    outcomes = [outcome(bytes(changed))]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(footer, "_as_written", Never)
-        outcomes.append(outcome(bytes(changed)))
-    assert outcomes[0] == outcomes[1]
-
-
-def outcome(raw):
-    try:
-        found = read_footer(raw)
-        check_flat(found)
-    except ValueError:
-        return None
-    return found
 
 
 @pytest.fixture(scope="module")
