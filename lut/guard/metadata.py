@@ -148,7 +148,10 @@ def _is_environments(value: Any) -> bool:
     return isinstance(value, dict) and all(check(facts) and len(facts) == 2 for facts in value.values())
 
 
-_SCOPE = {"space": _is_text, "statistic": _is_text}
+_SCOPE: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("space", "statistic", "environment_id", "dtype", "cache"), _is_text),
+    "batch": _is_number,
+}
 _COMPOSITION = _with(
     {
         "scope": _with(_SCOPE),

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(1, 13)
 MOST_NESTED = 16
@@ -20,8 +19,7 @@ LONGEST_VARINT = 10
 BITS = {I16: 16, I32: 32, I64: 64}
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """A field of a struct: its wire type, and its value. Integers are int, BINARY is bytes, DOUBLE is
     float, LIST and SET are `Items`, STRUCT is a dict of field number to `Field`."""
 
@@ -29,8 +27,7 @@ class Field:
     value: Any
 
 
-@dataclass(frozen=True)
-class Items:
+class Items(NamedTuple):
     """A list, and the wire type of its items."""
 
     type: int
@@ -80,26 +77,27 @@ def _struct(data: bytes, at: int, depth: int, readers: Mapping[int, Reader]) -> 
         raise ValueError("nested too deep")
     fields: Struct = {}
     number = 0
-    while kind := data[at]:
+    while head := data[at]:
         at += 1
-        if kind >> 4:
-            number += kind >> 4
+        kind = head & 15
+        if head > 15:
+            number += head >> 4
         else:
             number, at = _integer(data, at, I16)
         if number in fields or not 0 < number <= LAST_FIELD:
             raise ValueError(f"field {number} twice or out of range")
-        kind &= 15
-        if kind in (TRUE, FALSE):
-            fields[number] = Field(kind, kind == TRUE)
+        value: Any
+        if kind in BITS:
+            value, at = _integer(data, at, kind)
+        elif kind in (TRUE, FALSE):
+            value = kind == TRUE
         else:
             value, at = _value(data, at, kind, depth, readers.get(number))
-            fields[number] = Field(kind, value)
+        fields[number] = Field(kind, value)
     return fields, at + 1
 
 
 def _value(data: bytes, at: int, kind: int, depth: int, reader: Reader | None) -> tuple[Any, int]:
-    if kind in BITS:
-        return _integer(data, at, kind)
     if kind == BINARY:
         size, at = _varint(data, at)
         if size > len(data) - at:
@@ -109,6 +107,8 @@ def _value(data: bytes, at: int, kind: int, depth: int, reader: Reader | None) -
         return _struct(data, at, depth + 1, {})
     if kind in (LIST, SET):
         return _items(data, at, depth + 1, reader)
+    if kind in BITS:
+        return _integer(data, at, kind)
     if kind in (TRUE, FALSE, BYTE):  # in a list, a flag is a byte
         return data[at], at + 1
     if kind == DOUBLE:
@@ -136,19 +136,25 @@ def _items(data: bytes, at: int, depth: int, reader: Reader | None) -> tuple[Ite
 
 
 def _integer(data: bytes, at: int, kind: int) -> tuple[int, int]:
-    zigzag, at = _varint(data, at)
-    if zigzag >> BITS[kind]:
-        raise ValueError(f"an integer of more than {BITS[kind]} bits")
+    zigzag = data[at]
+    if zigzag < 128:  # most are
+        at += 1
+    else:
+        zigzag, at = _varint(data, at)
+        if zigzag >> BITS[kind]:
+            raise ValueError(f"an integer of more than {BITS[kind]} bits")
     return zigzag >> 1 ^ -(zigzag & 1), at
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for place in range(LONGEST_VARINT):
-        byte = data[at + place]
-        value |= (byte & 127) << 7 * place
+    value = place = 0
+    for byte in data[at : at + LONGEST_VARINT]:
+        value |= (byte & 127) << place
+        place += 7
         if byte < 128:
-            return value, at + place + 1
+            return value, at + place // 7
+    if len(data) - at < LONGEST_VARINT:
+        raise ValueError("cut off")
     raise ValueError("an integer of more than 64 bits")
 
 

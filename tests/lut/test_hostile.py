@@ -446,8 +446,6 @@ json_values = st.recursive(
 )
 
 
-# Drawn at random, so it does not fail each time: a file without visits whose footer says otherwise.
-@pytest.mark.xfail(raises=ValueError, strict=False, reason="a ValueError of numpy is not yet a LutError")
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_any_json_in_the_place_of_another_is_refused_or_does_no_harm(hostile, small, data):

@@ -1,4 +1,4 @@
-"""The footer as hwprof reads it: the same as Arrow does, fast or slow."""
+"""The footer as hwprof reads it: the same as Arrow does."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from io import BytesIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -74,13 +73,3 @@ def test_a_footer_says_what_arrow_reads_in_it(data):
     check_flat(found)
     assert found.num_rows == rows
     assert as_we_read_it(found) == as_arrow_reads_it(pq.read_metadata(file))
-
-
-@pytest.fixture(scope="module")
-def lut_footer(make, tmp_path_factory):
-    from hwprof.lut import write_lut
-
-    path = tmp_path_factory.mktemp("footer") / "lut.parquet"
-    write_lut(path, [make.row(op) for op in make.ops], metadata=make.metadata)
-    data = footer_of(path.read_bytes())
-    return lambda: data  # a failed example would print it
