@@ -32,7 +32,7 @@ from common import print_table, write_result
 from made_up import made_up_ops, made_up_table, made_up_visits
 
 from hwprof.build import BuildOptions, build_lut
-from hwprof.lut import load_lut, verify_lut, write_lut
+from hwprof.lut import load_lut, verify_lut, visits_path_of, write_lut
 from hwprof.lut.places.cache import cache_folder, file_sha256
 from hwprof.lut.registry import list_tables, registry_to_cache
 from hwprof.lut.store import Store
@@ -43,7 +43,7 @@ RUN_AGAIN_EVERY = 5
 VICTIM = """
 import sys
 import deltalake, duckdb, fsspec, pyarrow.parquet
-import hwprof.lut.registry, hwprof.lut.store
+import hwprof.lut.merging, hwprof.lut.registry, hwprof.lut.store
 from hwprof.cli.main import main
 print("ready", flush=True)
 sys.stdin.readline()
@@ -175,6 +175,32 @@ def store_compact(folder: Path, tables: Tables) -> Command:
     return Command("compact", lambda number: ["lut", "compact", str(place)], check, prepare)
 
 
+def merge_tables(folder: Path, tables: Tables) -> Command:
+    """`hwprof lut merge` of one more table into a table that grows."""
+    place = folder / "merged.parquet"
+
+    def prepare(number: int) -> None:
+        if not place.exists():
+            first = tables.path(number)
+            shutil.copy(visits_path_of(first), visits_path_of(place))
+            shutil.copy(first, place)
+
+    def check(acknowledged: list[int]) -> list[str]:
+        verify_lut(place)
+        merged = load_lut(place)
+        wrong = tables.differing(merged.table, acknowledged)
+        visited = merged.visits["environment_id"].unique().to_pylist()
+        with_visits = sum(number % WITH_VISITS_EVERY == 0 for number in acknowledged)
+        if len(visited) < with_visits:
+            wrong.append(f"visits of {len(visited)} tables of {with_visits}")
+        return wrong
+
+    def arguments(number: int) -> list[str]:
+        return ["lut", "merge", str(place), str(tables.path(number)), "--out", str(place)]
+
+    return Command("merge", arguments, check, prepare)
+
+
 def build_table(folder: Path, tables: Tables) -> Command:
     """`hwprof build-lut` of a table that has five of its ten rows already."""
     place = folder / "built"
@@ -217,7 +243,7 @@ def commands(folder: Path) -> list[Command]:
     return [make(folder, tables) for make in MAKERS]
 
 
-MAKERS = (registry_push, store_append, store_compact, build_table)
+MAKERS = (registry_push, store_append, store_compact, merge_tables, build_table)
 
 
 def start(arguments: list[str], home: Path) -> subprocess.Popen[str]:

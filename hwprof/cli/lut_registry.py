@@ -64,7 +64,7 @@ def push(table: str, place: str, name: str | None, as_json: bool) -> None:
 )
 @click.option(
     "--on-conflict",
-    type=click.Choice(("newest", "refuse")),
+    type=click.Choice(("newest", "most-precise", "refuse")),
     help="Of a store: which row is taken where rows of one key differ; default: newest.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")

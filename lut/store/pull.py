@@ -79,7 +79,7 @@ def _write(store: Store, stored: pa.Table, on_conflict: str) -> Path:
     if resolved.repeated:
         log.warning("%d rows had been appended more than once", resolved.repeated)
     if resolved.replaced:
-        log.warning("%d rows were left out for newer ones of the same key", resolved.replaced)
+        log.warning("%d rows were left out by the rule %s", resolved.replaced, on_conflict)
     metadata = _metadata(store, resolved.rows)
     visits = None
     if store.visits.exists():

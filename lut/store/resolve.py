@@ -1,35 +1,20 @@
-"""From the rows of a store to a table: each key once, by a stated rule."""
+"""From the rows of a store to a table: each key once, by the rules of `hwprof.lut.merging`."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from hwprof.errors import LutError
+from hwprof.lut.merging.conflicts import Conflicts
+from hwprof.lut.rows import conform
 from hwprof.lut.schema import COLUMNS, KEY, VISIT_COLUMNS
 
-if TYPE_CHECKING:
-    import duckdb
-
-RULES = ("newest", "refuse")
-# NULLS LAST: imported rows do not know when they were measured.
-ONE_OF_EACH = """
-    SELECT {columns}, arg_min(batch_id, pushed_at) AS batch_id,
-        arg_min(source_id, pushed_at) AS source_id, min(pushed_at) AS pushed_at
-    FROM stored GROUP BY {columns}
-"""
-RANKED = """
-    SELECT *, row_number() OVER (
-        PARTITION BY {key} ORDER BY started_at DESC NULLS LAST, pushed_at DESC, batch_id DESC
-    ) AS rank FROM different
-"""
-VISITS_OF = """
-    SELECT DISTINCT {columns} FROM visited SEMI JOIN kept USING ({key}, batch_id)
-"""
+NAMES = [column.name for column in COLUMNS]
+VISITS = [column.name for column in VISIT_COLUMNS]
 
 
 @dataclass(frozen=True)
@@ -48,59 +33,59 @@ class Resolved:
 
 
 def resolve(stored: pa.Table, rule: str) -> Resolved:
-    """One row of each key.
-
-    Args:
-        rule: where the rows of a key differ, `newest` takes the one measured last (then the one pushed
-            last); `refuse` refuses.
+    """One row of each key, by a rule of `hwprof.lut.merging`.
 
     Raises:
-        LutError: the rule is unknown, or it is `refuse` and rows of one key differ.
+        LutError: the rule is unknown, or it is `refuse` and rows of one key differ, or these are not
+            the rows of tables.
     """
-    if rule not in RULES:
-        raise LutError(f"--on-conflict {rule!r} is unknown; choose of {', '.join(RULES)}")
-    columns = ", ".join(f'"{column.name}"' for column in COLUMNS)
-    with _database(stored=stored) as database:
-        database.execute(f"CREATE TABLE different AS {ONE_OF_EACH.format(columns=columns)}")
-        database.execute(f"CREATE TABLE ranked AS {RANKED.format(key=', '.join(KEY))}")
-        different = database.sql("SELECT count(*) FROM different").fetchall()[0][0]
-        kept = database.sql("SELECT * EXCLUDE (rank) FROM ranked WHERE rank = 1").to_arrow_table()
-        if rule == "refuse" and different > kept.num_rows:
-            _refuse(database.sql("SELECT * FROM ranked WHERE rank = 2 LIMIT 1").to_arrow_table())
-    return Resolved(kept, stored.num_rows - different, different - kept.num_rows)
+    conflicts = Conflicts(rule)
+    stored = _with_strings(stored)
+    # What a refusal names in place of the tables are the batches.
+    compared = conform(stored.select(NAMES), COLUMNS).set_column(
+        NAMES.index("origin"), "origin", stored.column("batch_id").cast(pa.string())
+    )
+    if not stored.num_rows:
+        return Resolved(stored, 0, 0)
+    stays, _ = conflicts.resolve(compared, _numbers(stored))
+    if rule == "refuse" and conflicts.count:
+        raise conflicts.refusal()
+    rows = stored.filter(pa.array(stays))
+    return Resolved(rows, conflicts.same, stored.num_rows - rows.num_rows - conflicts.same)
 
 
 def visits_of(kept: pa.Table, visited: pa.Table) -> pa.Table:
-    """The visits of the rows that were kept: those of their key and batch.
+    """The visits of the rows that were kept: those of their key and batch, each once.
 
     Raises:
         LutError: they do not have the columns of visits.
     """
-    columns = ", ".join(f'"{column.name}"' for column in VISIT_COLUMNS)
-    with _database(visited=visited, kept=kept) as database:
-        return database.sql(VISITS_OF.format(columns=columns, key=", ".join(KEY))).to_arrow_table()
+    if missing := sorted({*VISITS, "batch_id"} - set(visited.column_names)):
+        raise LutError(f"the store's visits have no column {missing[0]}; another tool changed them")
+    belonging = [*KEY, "batch_id"]
+    visited = _with_strings(visited)
+    theirs = visited.join(kept.select(belonging), belonging, join_type="left semi")
+    return theirs.select(VISITS).group_by(VISITS, use_threads=False).aggregate([])
 
 
-@contextlib.contextmanager
-def _database(**tables: pa.Table) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database in memory that sees these tables; what it cannot do with them is one line."""
-    import duckdb
+def _with_strings(table: pa.Table) -> pa.Table:
+    """Plain strings in place of the views that Delta's reader gives, which Arrow cannot take from."""
+    for number, field in enumerate(table.schema):
+        column = table.column(number)
+        if pa.types.is_dictionary(field.type):
+            texts = [
+                pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(pa.string()))
+                for chunk in column.chunks
+            ]
+            plain = pa.chunked_array(texts, pa.dictionary(field.type.index_type, pa.string()))
+            table = table.set_column(number, field.name, plain.cast(pa.string()))
+        elif pa.types.is_string_view(field.type):
+            table = table.set_column(number, field.name, column.cast(pa.string()))
+    return table
 
-    with duckdb.connect(":memory:") as database:
-        database.execute("SET TimeZone = 'UTC'")
-        for name, table in tables.items():
-            database.register(name, table)
-        try:
-            yield database
-        except duckdb.Error as error:
-            line = " ".join(str(error).split())[:300]
-            raise LutError(f"the store's rows cannot be made a table: {line}") from None
 
-
-def _refuse(other: pa.Table) -> None:
-    row = other.to_pylist()[0]
-    key = ", ".join(f"{name} {row[name]}" for name in KEY)
-    raise LutError(
-        f"rows of the key {key} ({row['label']}) differ, one is of batch {row['batch_id']}; "
-        "take the newest with --on-conflict newest"
-    )
+def _numbers(rows: pa.Table) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """A number for each row, equal where the keys are."""
+    texts = pc.binary_join_element_wise(*(rows.column(name).cast(pa.string()) for name in KEY), "\0")
+    coded = texts.combine_chunks().dictionary_encode()
+    return coded.indices.to_numpy().astype(np.int64)

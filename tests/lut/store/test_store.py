@@ -95,12 +95,20 @@ def test_of_rows_of_one_key_the_newest_is_taken_and_the_others_are_counted(folde
     store.append(batch(make, 1.0, hours=1), make.metadata, writer="b", sequence=0)
     imported = [row | {"started_at": None} for row in batch(make, 3.0)]
     store.append(imported, make.metadata, writer="c", sequence=0)
-    store.append(batch(make, 1.0, hours=1), make.metadata, writer="d", sequence=0)
+    store.append(batch(make, 2.0, hours=2), make.metadata, writer="d", sequence=0)
     assert set(latencies(store_to_cache(folder)).values()) == {2.0}
     assert f"{len(make.ops)} rows had been appended more than once" in caplog.text
-    assert f"{2 * len(make.ops)} rows were left out for newer ones" in caplog.text
-    with pytest.raises(LutError, match=r"rows of the key op_id .* differ, one is of batch"):
+    assert f"{2 * len(make.ops)} rows were left out by the rule newest" in caplog.text
+    with pytest.raises(LutError, match=r"^6 rows differ between the tables: .* \(a/0, b/0, c/0\)"):
         store_to_cache(folder, on_conflict="refuse")
+
+
+def test_a_converged_row_stays_though_an_unstable_one_is_newer(folder, make):
+    store = Store(folder)
+    store.append(batch(make, 1.0, hours=1), make.metadata, writer="a", sequence=0)
+    disturbed = [row | {"state": "unstable", "reason": "disturbed"} for row in batch(make, 9.0, hours=2)]
+    store.append(disturbed, make.metadata, writer="b", sequence=0)
+    assert set(latencies(store_to_cache(folder)).values()) == {1.0}
 
 
 def test_visits_are_those_of_the_batch_that_the_row_is_of(folder, make):
