@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from math import exp, inf, isnan
+from math import exp, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from hwprof.lut.diff.matching import EnvironmentPair, match
 from hwprof.lut.diff.row_changes import CommonFactor, RowChanges, row_changes
 from hwprof.lut.diff.significance import Floats
 from hwprof.lut.diff.timeline import Timeline, timelines
-from hwprof.lut.diff.visited import visited
+from hwprof.lut.diff.visited import possible, visited
 from hwprof.lut.schema import NUMBERLESS_STATES, USABLE_STATES
 from hwprof.lut.table import Lut
 
@@ -204,10 +204,10 @@ def diff(a: Lut, b: Lut, environments: Sequence[str] = ()) -> Diff:
 
 
 def _has_number(rows: pd.DataFrame, side: str) -> pd.Series[bool]:
-    """Rows in a usable state whose latency is one: above zero and finite. A table of another tool may
+    """Rows in a usable state whose latency is one: no absurd number. A table of another tool may
     hold what `lut lint` calls an error; one such row would make every median of the rest NaN."""
     latency = rows[f"latency_ms_{side}"]
-    return rows[f"state_{side}"].isin(USABLE_STATES) & (latency > 0) & (latency < inf)
+    return rows[f"state_{side}"].isin(USABLE_STATES) & possible(latency)
 
 
 def _text(value: object) -> str | None:

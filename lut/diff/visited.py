@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +20,7 @@ VISIT = (
     *KEY, "process", "started_at", "p10_ms", "cpu_share", "dense_sentinel_ms", "memory_sentinel_ms",
     "clean",
 )  # fmt: skip
+SHORTEST_MS, LONGEST_MS = 1e-12, 1e12
 ROW = (*KEY, "latency_ms", "build_id")
 
 
@@ -43,8 +43,8 @@ def visited(table: Lut) -> pd.DataFrame:
     names = [column.name for column in VISIT_COLUMNS if column.name in VISIT]
     visits = as_text(table.visits.select(names).to_pandas())
     visits["started_at"] = visits["started_at"].astype("datetime64[ms, UTC]").astype("int64") / 1e3
-    timed = rows[(rows["latency_ms"] > 0) & (rows["latency_ms"] < inf)]
-    return visits[visits["p10_ms"] > 0].merge(timed, on=list(KEY))
+    timed = rows[possible(rows["latency_ms"])]
+    return visits[possible(visits["p10_ms"])].merge(timed, on=list(KEY))
 
 
 def plain_frame(table: Lut, names: tuple[str, ...]) -> pd.DataFrame:
@@ -55,6 +55,11 @@ def plain_frame(table: Lut, names: tuple[str, ...]) -> pd.DataFrame:
 def as_text(frame: pd.DataFrame) -> pd.DataFrame:
     """Categories turned into what they stand for."""
     return frame.astype(dict.fromkeys(frame.select_dtypes("category").columns, object))
+
+
+def possible(latency_ms: pd.Series[float]) -> pd.Series[bool]:
+    """Which numbers can be latencies: outside, ratios and their logarithms would overflow."""
+    return (latency_ms >= SHORTEST_MS) & (latency_ms <= LONGEST_MS)
 
 
 def positions_by(labels: NDArray[Any]) -> Iterator[NDArray[np.int64]]:
