@@ -100,7 +100,7 @@ class ExpectedLatency(Expectation):
                 raise LutError(f"sigmas is of the interval around latency_ms, not of {column}")
             spread = row_spread(
                 table, space,
-                weight=composition.coefficients["rows"] if composition else 1.0,
+                weight=composition.row_weight if composition else 1.0,
                 relative=composition.sigma if composition else 0.0,
                 sigmas=sigmas, environment=environment, cache=cache, allow_unstable=allow_unstable,
             )  # fmt: skip

@@ -66,16 +66,17 @@ def narrowing(command: Callable[..., Any]) -> Callable[..., Any]:
     "--model",
     default="auto",
     show_default=True,
-    help="From rows to networks: sum, scale, terms, edges, scaled-edges, edges-and-terms, or auto for "
-    "the best by leaving one network out.",
+    help="From rows to networks: sum, scale, terms, edges, scaled-edges, edges-and-terms, in-chain, "
+    "in-chain-and-terms, or auto for the best by leaving one network out.",
 )
 @click.option("--edges", is_flag=True, help="Measure a pair of neighbours for each edge of the space.")
+@click.option("--in-chain", is_flag=True, help="Measure each op of the space behind a neighbour too.")
 @narrowing
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @click.pass_context
 def calibrate(
     context: click.Context, /, path: Path, networks: int, seed: int, model: str, edges: bool,
-    as_json: bool, **narrowed: Any,
+    in_chain: bool, as_json: bool, **narrowed: Any,
 ) -> None:  # fmt: skip
     """Fit how the rows of the table at PATH make up a network's latency.
 
@@ -93,7 +94,7 @@ def calibrate(
     with _interruptible(context):
         made = run(
             path, _wanted(narrowed), networks=networks, seed=seed, model=model, edges=edges,
-            progress=Progress(),
+            in_chain=in_chain, progress=Progress(),
         )  # fmt: skip
     click.echo(json.dumps(made.summary()) if as_json else _calibration_text(path, made))
 

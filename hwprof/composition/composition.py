@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hwprof.composition.terms import TERMS
+from hwprof.composition.terms import MEASURED, TERMS
 from hwprof.errors import LutError
 
 COLUMN_OF = {"floor": "latency_ms", "p50": "p50_ms"}
@@ -61,6 +61,15 @@ class Composition:
     def uses_edges(self) -> bool:
         return "edges" in self.coefficients
 
+    @property
+    def uses_in_chain(self) -> bool:
+        return "in_chain" in self.coefficients
+
+    @property
+    def row_weight(self) -> float:
+        """Weight of an op's own time, be it alone or behind a neighbour."""
+        return self.coefficients["in_chain" if self.uses_in_chain else "rows"]
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -78,10 +87,10 @@ class Composition:
             )
         except (KeyError, TypeError, ValueError, AttributeError):
             raise LutError(UNREADABLE) from None
-        if unknown := sorted(set(made.coefficients) - {*TERMS, "edges"}):
+        if unknown := sorted(set(made.coefficients) - {*TERMS, *MEASURED}):
             raise LutError(
                 f"the table's composition has the unknown term {unknown[0]!r}; it knows "
-                f"{', '.join((*TERMS, 'edges'))}"
+                f"{', '.join((*TERMS, *MEASURED))}"
             )
         return made
 

@@ -36,7 +36,7 @@ def edge_pairs(space: Space, rows_ms: Mapping[OpSpec, float]) -> tuple[Pair, ...
     Across a skip the neighbours are the blocks around it.
     """
     found: dict[EdgeKey, list[Pair]] = {}
-    for pair in _neighbours(space):
+    for pair in neighbours(space):
         found.setdefault(edge_key(*pair), []).append(pair)
     return tuple(
         sorted(pairs, key=lambda pair: (rows_ms[pair[0]] + rows_ms[pair[1]], pair[0].op_id))[
@@ -47,21 +47,26 @@ def edge_pairs(space: Space, rows_ms: Mapping[OpSpec, float]) -> tuple[Pair, ...
 
 
 def edge_latencies_ms(table: Lut, scope: Scope) -> dict[EdgeKey, float]:
-    """E(a, b) of every pair row of the scope's environment, batch, dtype and cache state whose two ops
-    have a row; the mean where a key has several. Unstable rows count too: without one of its edges a
-    whole composition would be missing."""
+    """E(a, b) of every pair row of the scope whose two ops have a row; the mean where a key has
+    several. Unstable rows count too: without one of its edges a whole composition would be missing."""
+    found: dict[EdgeKey, list[float]] = {}
+    for first, second, pair_ms, first_ms, second_ms in pair_latencies_ms(table, scope):
+        found.setdefault(edge_key(first, second), []).append(pair_ms - first_ms - second_ms)
+    return {key: sum(values) / len(values) for key, values in found.items()}
+
+
+def pair_latencies_ms(table: Lut, scope: Scope) -> Iterator[tuple[OpSpec, OpSpec, float, float, float]]:
+    """Every pair of the scope's environment, batch, dtype and cache state that has a number, as its ops
+    have: the two ops, T(a -> b), T(a) and T(b)."""
     where = {name: getattr(scope, name) for name in ("environment_id", "batch", "dtype", "cache")}
     alone_ms = _values(table.filter(granularity="op", **where), scope.column)
     pairs = table.filter(granularity="pair", **where)
     pair_ms = _values(pairs, scope.column)
-    found: dict[EdgeKey, list[float]] = {}
     for row in pairs.columns(["op_id", "op_json"]).to_pylist():
         first, second = (OpSpec.from_dict(op) for op in json.loads(row["op_json"]))
         known = first.op_id in alone_ms and second.op_id in alone_ms
         if known and row["op_id"] in pair_ms:
-            alone = alone_ms[first.op_id] + alone_ms[second.op_id]
-            found.setdefault(edge_key(first, second), []).append(pair_ms[row["op_id"]] - alone)
-    return {key: sum(values) / len(values) for key, values in found.items()}
+            yield first, second, pair_ms[row["op_id"]], alone_ms[first.op_id], alone_ms[second.op_id]
 
 
 def _values(rows: Lut, column: str) -> dict[str, float]:
@@ -76,7 +81,7 @@ def _values(rows: Lut, column: str) -> dict[str, float]:
 
 def space_edges(space: Space) -> list[EdgeKey]:
     """Every edge that a network of the space can have."""
-    return list(dict.fromkeys(edge_key(*pair) for pair in _neighbours(space)))
+    return list(dict.fromkeys(edge_key(*pair) for pair in neighbours(space)))
 
 
 def require_edges(table: Lut, wanted: Sequence[EdgeKey], known: Mapping[EdgeKey, float]) -> None:
@@ -91,7 +96,7 @@ def require_edges(table: Lut, wanted: Sequence[EdgeKey], known: Mapping[EdgeKey,
         )
 
 
-def _neighbours(space: Space) -> Iterator[Pair]:
+def neighbours(space: Space) -> Iterator[Pair]:
     """Every two ops that may follow each other."""
     before: list[OpSpec] = []
     for position in space.positions:

@@ -13,6 +13,8 @@ from hwprof.errors import LutError
 Floats = NDArray[np.float64]
 
 FIXED = "fixed"
+WHOLE = ("rows", "edges", "in_chain")
+"""Terms whose weight is 1 before anything is fitted."""
 PENALTIES = (0.0, *np.geomspace(1e-4, 1.0, 9).tolist())
 SIMPLER_WITHIN = 1.05
 """A simpler model is preferred while its error is within this factor of the best one's."""
@@ -54,6 +56,12 @@ MODELS = {
             ("rows", "edges", "cut_mib", "weight_mib"),
             "rows, edges, bytes at the borders and bytes of weights, a fitted weight each",
         ),
+        Model("in-chain", ("in_chain",), "the sum of in-chain rows times one fitted factor"),
+        Model(
+            "in-chain-and-terms",
+            ("in_chain", "cut_mib", "weight_mib"),
+            "in-chain rows, bytes at the borders and bytes of weights, a fitted weight each",
+        ),
     )
 }
 
@@ -81,8 +89,8 @@ class Fit:
 
 
 def fit(model: Model, networks: Sequence[Mapping[str, float]], measured_ms: Sequence[float]) -> Fit:
-    """Weights that make the networks' relative errors least, drawn towards the plain sum (`rows` and
-    `edges` 1, the rest 0) by a ridge penalty that leaving one out chooses.
+    """Weights that make the networks' relative errors least, drawn towards the plain sum (`rows`,
+    `edges` and `in_chain` 1, the rest 0) by a ridge penalty that leaving one out chooses.
 
     Args:
         networks: terms of each network.
@@ -92,7 +100,7 @@ def fit(model: Model, networks: Sequence[Mapping[str, float]], measured_ms: Sequ
     """
     truth = np.asarray(measured_ms, dtype=np.float64)
     shares = np.array([[n[t] for t in model.terms] for n in networks], dtype=np.float64) / truth[:, None]
-    start = np.array([float(term in ("rows", "edges")) for term in model.terms])
+    start = np.array([float(term in WHOLE) for term in model.terms])
     if not model.fitted:
         return Fit(model, dict(zip(model.terms, start.tolist(), strict=True)), shares @ start - 1.0)
     if len(networks) <= model.parameters:

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from hwprof.composition.composition import COLUMN_OF, Composition, Scope, composition_for
 from hwprof.composition.edges import EdgeKey, edge_key, edge_keys, edge_latencies_ms, require_edges
+from hwprof.composition.in_chain import in_chain_ms, require_in_chain
 from hwprof.composition.terms import border_terms, op_terms
 from hwprof.errors import LutError
 from hwprof.lut import Lut
@@ -67,10 +68,24 @@ class Pricer:
         self._edges: dict[EdgeKey, float] = {}
         if composition is not None and composition.uses_edges:
             self._edges = edge_latencies_ms(table, scope)
+        self._in_chain: dict[str, float] = {}
+        if composition is not None and composition.uses_in_chain:
+            self._in_chain = in_chain_ms(table, scope)
 
-    def op_ms(self, op: OpSpec) -> float:
-        """What the op adds wherever it stands."""
+    def op_ms(self, op: OpSpec, *, first: bool = False) -> float:
+        """What the op adds wherever it stands.
+
+        Args:
+            first: nothing stands before it, so that its in-chain time is that of its row.
+
+        Raises:
+            MissingRow: the composition uses in-chain rows and the table lacks the op's.
+        """
         terms = {"rows": self.rows_ms[op], **op_terms(op)}
+        if "in_chain" in self._weights:
+            if not first:
+                require_in_chain(self._table, [op], self._in_chain)
+            terms["in_chain"] = self.rows_ms[op] if first else self._in_chain[op.op_id]
         return self._weighted(terms)
 
     def edge_ms(self, first: OpSpec, second: OpSpec) -> float:
@@ -106,7 +121,7 @@ class Pricer:
         """
         if chain:
             self.require(edge_keys(ops))
-        ops_ms = [self.op_ms(op) for op in ops]
+        ops_ms = [self.op_ms(op, first=place == 0) for place, op in enumerate(ops)]
         if chain:
             for place, (first, second) in enumerate(pairwise(ops), start=1):
                 ops_ms[place] += self.edge_ms(first, second)

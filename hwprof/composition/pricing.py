@@ -57,11 +57,15 @@ def composed_costs(pricer: Pricer, space: Space) -> ChoiceCosts:
     """As `choice_latencies`, by the pricer's composition: what each choice adds to a network whatever
     stands beside it. Edges within a choice are in it, those to its neighbours are not."""
 
-    def cost(ops: Sequence[OpSpec]) -> float:
+    def cost(ops: Sequence[OpSpec], begins: bool) -> float:
         inside = sum(pricer.edge_ms(a, b) for a, b in pairwise(ops)) if space.family == "chain" else 0.0
-        return sum((pricer.op_ms(op) for op in ops), inside)
+        each = (pricer.op_ms(op, first=begins and place == 0) for place, op in enumerate(ops))
+        return sum(each, inside)
 
-    return tuple(tuple(cost(choice.ops) for choice in position.choices) for position in space.positions)
+    return tuple(
+        tuple(cost(choice.ops, number == 0) for choice in position.choices)
+        for number, position in enumerate(space.positions)
+    )
 
 
 def space_border_ms(pricer: Pricer, space: Space) -> float:

@@ -23,6 +23,12 @@ TERMS = {
 }
 """Name and meaning of each term of a network; a coefficient is in ms per unit (of `rows`: a factor)."""
 
+MEASURED = {
+    "edges": "sum of E(a, b) = T(a -> b) - T(a) - T(b) over neighbours, ms",
+    "in_chain": "sum of T(a -> b) - T(a) of the ops b, each behind a fixed neighbour a, ms",
+}
+"""Terms that need pairs to be measured."""
+
 MIB = 1 << 20
 
 

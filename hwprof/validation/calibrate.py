@@ -21,6 +21,7 @@ from hwprof.composition.edges import (
     require_edges,
     space_edges,
 )
+from hwprof.composition.in_chain import in_chain_ms, in_chain_pairs, require_in_chain
 from hwprof.composition.models import MODELS, Fit, Model, choose, fit
 from hwprof.composition.terms import network_terms
 from hwprof.errors import LutError
@@ -73,6 +74,7 @@ def calibrate(
     seed: int = 0,
     model: str = "auto",
     edges: bool = False,
+    in_chain: bool = False,
     progress: Progress | None = None,
 ) -> Calibration:
     """Measure `networks` networks of the table's space where their rows are missing, fit, and store the
@@ -81,6 +83,7 @@ def calibrate(
     Args:
         model: a name of `MODELS`, or `auto` for the best by leaving one out.
         edges: measure a pair of neighbours for each edge of the space too.
+        in_chain: measure each op of the space behind a fixed neighbour too.
 
     Raises:
         Interrupted: by SIGINT; what was measured is kept, and the same command goes on.
@@ -95,14 +98,18 @@ def calibrate(
     require_same_environment(setting)
     rows_ms = priced_rows(setting)
     drawn = draw(setting.space, rows_ms, networks, seed, CALIBRATION)
+    wants = MODELS[model].terms if model != "auto" else ()
     pairs: list[Job] = []
-    if edges or (model != "auto" and "edges" in MODELS[model].terms):
-        if setting.space.family != "chain":
-            raise LutError(
-                f"{setting.space.name} is no chain: its networks have no edges to measure; leave out "
-                "--edges, or choose --model sum, scale or terms"
-            )
-        pairs = [Job(pair, "pair") for pair in edge_pairs(setting.space, rows_ms)]
+    if (edges or in_chain or {"edges", "in_chain"} & set(wants)) and setting.space.family != "chain":
+        raise LutError(
+            f"{setting.space.name} is no chain: its networks have no edges to measure; leave out "
+            "--edges and --in-chain, or choose --model sum, scale or terms"
+        )
+    if edges or "edges" in wants:
+        pairs += [Job(pair, "pair") for pair in edge_pairs(setting.space, rows_ms)]
+    if in_chain or "in_chain" in wants:
+        pairs += [Job(pair, "pair") for pair in in_chain_pairs(setting.space, rows_ms)]
+    pairs = list({pair.job_id: pair for pair in pairs}.values())
     with OldTable(path) as old:
         networks_protocol = setting.build.protocol().for_networks()
         wall_s = measure(setting, [network.job for network in drawn], networks_protocol, progress)
@@ -138,7 +145,7 @@ def compose(table: Lut, scope: Scope, space: Space, drawn: Sequence[Drawn], mode
 
     Raises:
         LutError: too few of the networks have a number.
-        MissingRow: the model uses edges, and the table lacks one of the space.
+        MissingRow: the model uses edges or in-chain rows, and the table lacks one of the space.
     """
     networks = measured_networks(table, scope, [network.job.job_id for network in drawn])
     if len(networks) < least_networks(model):
@@ -160,15 +167,29 @@ def compose(table: Lut, scope: Scope, space: Space, drawn: Sequence[Drawn], mode
 
 
 def _candidates(table: Lut, scope: Scope, space: Space, model: str) -> list[Model]:
-    """The named model; of `auto` those with edges only where they price every network of the space."""
+    """The named model; of `auto` those with edges or in-chain rows only where these price every network
+    of the space."""
     edges = space_edges(space) if space.family == "chain" else []
     known = edge_latencies_ms(table, scope) if edges else {}
+    following = [op for op in space.ops() if op not in _beginning(space)] if edges else []
+    behind = in_chain_ms(table, scope) if edges else {}
     if model != "auto":
         if "edges" in MODELS[model].terms:
             require_edges(table, edges, known)
+        if "in_chain" in MODELS[model].terms:
+            require_in_chain(table, following, behind)
         return [MODELS[model]]
-    priced = bool(known) and all(key in known for key in edges)
-    return [each for each in MODELS.values() if priced or "edges" not in each.terms]
+    lacking = set()
+    if not known or any(key not in known for key in edges):
+        lacking.add("edges")
+    if not behind or any(op.op_id not in behind for op in following):
+        lacking.add("in_chain")
+    return [each for each in MODELS.values() if not lacking & set(each.terms)]
+
+
+def _beginning(space: Space) -> set[OpSpec]:
+    """Ops that a network of the space can begin with."""
+    return {choice.ops[0] for choice in space.positions[0].choices if choice.ops}
 
 
 def fit_models(
@@ -178,7 +199,7 @@ def fit_models(
 
     Raises:
         LutError: the only model asked for has as many weights as there are networks.
-        MissingRow: it uses edges, and the table lacks some.
+        MissingRow: it uses edges or in-chain rows, and the table lacks some.
     """
     models = list(models)
     ops = list(dict.fromkeys(op for network in networks for op in network.ops))
@@ -194,11 +215,23 @@ def fit_models(
         terms = [
             {**t, "edges": sum(edges[k] for k in each)} for t, each in zip(terms, keys, strict=True)
         ]
+    behind = in_chain_ms(table, scope)
+    following = [op for network in networks for op in network.ops[1:]]
+    in_chain = all(op.op_id in behind for op in following)
+    if in_chain:
+        terms = [
+            {**t, "in_chain": rows_ms[n.ops[0]] + sum(behind[op.op_id] for op in n.ops[1:])}
+            for t, n in zip(terms, networks, strict=True)
+        ]
     fits = []
     for model in models:
         if "edges" in model.terms and not complete:
             if len(models) == 1:
                 require_edges(table, [key for each in keys for key in each], edges)
+            continue
+        if "in_chain" in model.terms and not in_chain:
+            if len(models) == 1:
+                require_in_chain(table, following, behind)
             continue
         if len(models) > 1 and len(networks) <= 2 * model.parameters:
             continue

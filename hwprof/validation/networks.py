@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hwprof.errors import SpaceError
 from hwprof.measure.messages import Job
 from hwprof.ops import OpSpec
-from hwprof.space import Space
+from hwprof.space import DartsLayout, Space
 
 Point = tuple[int, ...]
 
@@ -19,6 +19,7 @@ CALIBRATION, VALIDATION = 1, 2
 """Seed streams: networks that a composition is fitted on are never those that it is judged by."""
 
 _TRIES = 50
+_STEPS = 500
 _NUDGE, _NUDGES = 0.02, 25
 
 
@@ -76,14 +77,14 @@ def draw(
     for _ in range(count - count // 2):
         if not take(_uniform(space, rng), spread=False):
             raise _too_few(space, count, len(drawn))
-    shortest, longest = (float(sum(pick(c) for c in costs)) for pick in (np.min, np.max))
+    shortest, longest = _bounds(space, costs)
     for place in _places(count // 2, ends=stream == VALIDATION):
         middle = 0.5 - place
         # Where the network at this very place is taken, the next one towards the middle.
         targets = (
             shortest + (longest - shortest) * (place + n * _NUDGE * middle) for n in range(_NUDGES)
         )
-        if not any(take(_near(costs, target, rng), spread=True) for target in targets):
+        if not any(take(_near(space, costs, target, rng), spread=True) for target in targets):
             raise _too_few(space, count, len(drawn))
     return tuple(drawn.values())
 
@@ -120,17 +121,47 @@ def _uniform(space: Space, rng: np.random.Generator) -> Iterator[Point]:
         yield space.sample(rng)
 
 
-def _near(costs: list[NDArray[np.float64]], target: float, rng: np.random.Generator) -> Iterator[Point]:
+def _bounds(space: Space, costs: list[NDArray[np.float64]]) -> tuple[float, float]:
+    """Least and largest sum of rows over the networks of the space."""
+    if isinstance(space.cell, DartsLayout):
+        return space.cell.bounds([c.tolist() for c in costs], space.positions)
+    return float(sum(c.min() for c in costs)), float(sum(c.max() for c in costs))
+
+
+def _near(
+    space: Space, costs: list[NDArray[np.float64]], target: float, rng: np.random.Generator
+) -> Iterator[Point]:
     """Points whose cost is near the target: drawn by a softmax of the costs whose temperature gives
-    that mean, then moved closer one position at a time."""
+    that mean, then moved closer one position at a time. In a DARTS space the positions are not free of
+    each other: there a uniform draw walks towards the target from neighbour to neighbour."""
+    if isinstance(space.cell, DartsLayout):
+        while True:
+            yield _walk(space, costs, target, rng)
     tilt = _tilt(costs, target)
     while True:
         point = [int(rng.choice(len(c), p=_softmax(tilt * c))) for c in costs]
         for position in rng.permutation(len(costs)):
-            rest = sum(float(c[i]) for c, i in zip(costs, point, strict=True))
+            rest = _cost(costs, tuple(point))
             rest -= float(costs[position][point[position]])
             point[position] = int(np.abs(rest + costs[position] - target).argmin())
         yield tuple(point)
+
+
+def _walk(
+    space: Space, costs: list[NDArray[np.float64]], target: float, rng: np.random.Generator
+) -> Point:
+    point = space.sample(rng)
+    gap = abs(_cost(costs, point) - target)
+    for _ in range(_STEPS):
+        candidate = space.neighbour(point, rng)
+        new_gap = abs(_cost(costs, candidate) - target)
+        if new_gap <= gap:
+            point, gap = candidate, new_gap
+    return point
+
+
+def _cost(costs: list[NDArray[np.float64]], point: Point) -> float:
+    return sum(float(c[i]) for c, i in zip(costs, point, strict=True))
 
 
 def _tilt(costs: list[NDArray[np.float64]], target: float) -> float:
