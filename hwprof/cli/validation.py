@@ -268,8 +268,8 @@ def additive_text(path: Path, report: Report) -> list[str]:
         return [f"  the rows of the other environment are {mean} off here: build them here"]
     if not report.chain:
         step = (
-            "Its networks are no chains: interaction terms (edges) are between neighbours of chains, so "
-            "there are none to offer"
+            "Its networks are no chains, which have edges between neighbours: fit interaction terms on the "
+            f"measured networks: hwprof fit-predictor {path} --out predictor --members additive,pairwise"
         )
     elif report.composition.uses_edges:
         step = "Interaction terms (edges) are in the model and do not make up for it"
