@@ -6,8 +6,8 @@
 Builds the table, measures networks in shuffled rounds, `--fit` of them to calibrate on (with a pair of
 neighbours for each edge) and the others held out, and tries every model on these, for the floor and for
 the median. Tables stay in
-FOLDER: a killed run goes on where it stopped. `--no-edges` leaves out the pairs, `--in-chain` adds those
-of in-chain rows.
+FOLDER: a killed run goes on where it stopped. `--no-edges` leaves out the pairs, `--behind` adds those
+of rows behind a neighbour.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--fit", type=int, default=30)
     parser.add_argument("--effort", default="normal")
     parser.add_argument("--no-edges", action="store_true")
-    parser.add_argument("--in-chain", action="store_true")
+    parser.add_argument("--behind", action="store_true")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     chosen = parser.parse_args()
@@ -112,7 +112,7 @@ def main() -> None:
     start = time.monotonic()
     # The networks are there by now: this measures the pairs and fits again.
     pairs = 0
-    wanted = ["--edges"] * (not chosen.no_edges) + ["--in-chain"] * chosen.in_chain
+    wanted = ["--edges"] * (not chosen.no_edges) + ["--behind"] * chosen.behind
     if wanted:
         made = hwprof("calibrate", str(path), "--networks", str(chosen.fit), *wanted, *shared)
         pairs = made["pairs"]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hwprof.search.expected_latency import ExpectedLatency
     from hwprof.search.losses import LOSSES, make_loss
     from hwprof.search.pairwise import PairwiseLatency
+    from hwprof.search.predicted_latency import PredictedLatency
 
 __all__ = [
     "AcrossDevices",
@@ -20,6 +21,7 @@ __all__ = [
     "ExpectedLatency",
     "LOSSES",
     "PairwiseLatency",
+    "PredictedLatency",
     "make_loss",
 ]
 
@@ -29,6 +31,7 @@ _MODULE_OF = {
     "ExpectedLatency": "expected_latency",
     "LOSSES": "losses",
     "PairwiseLatency": "pairwise",
+    "PredictedLatency": "predicted_latency",
     "make_loss": "losses",
 }
 

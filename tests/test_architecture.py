@@ -31,15 +31,62 @@ MAY_IMPORT = {
     "hwprof.lut": FIRST,
     "hwprof.backends": FIRST,
     "hwprof.composition": FIRST | {"hwprof.lut"},
+    "hwprof.validation.measured": FIRST | {"hwprof.lut", "hwprof.composition"},
+    "hwprof.validation.scores": set(),
+    "hwprof.prediction": FIRST
+    | {"hwprof.lut", "hwprof.composition", "hwprof.validation.measured", "hwprof.validation.scores"},
     "hwprof.search": FIRST
-    | {"hwprof.lut", "hwprof.composition", "hwprof.search.data", "hwprof.search.supernet"},
+    | {
+        "hwprof.lut",
+        "hwprof.composition",
+        "hwprof.prediction",
+        "hwprof.search.data",
+        "hwprof.search.supernet",
+    },
+    "hwprof.search.cells": FIRST | {"hwprof.search", "hwprof.search.data", "hwprof.search.supernet"},
     "hwprof.search.data": {"hwprof.errors"},
+    "hwprof.search.discrete": FIRST
+    | {
+        "hwprof.lut",
+        "hwprof.prediction",
+        "hwprof.search.cells",
+        "hwprof.search.data",
+        "hwprof.search.supernet",
+    },
     "hwprof.search.supernet": FIRST,
     "hwprof.measure": FIRST | {"hwprof.backends"},
     "hwprof.build": FIRST | {"hwprof.lut", "hwprof.backends", "hwprof.measure"},
     "hwprof.validation": FIRST
-    | {"hwprof.lut", "hwprof.backends", "hwprof.measure", "hwprof.build", "hwprof.composition"},
-    "hwprof.report": FIRST | {"hwprof.lut", "hwprof.composition", "hwprof.validation"},
+    | {
+        "hwprof.lut",
+        "hwprof.backends",
+        "hwprof.measure",
+        "hwprof.build",
+        "hwprof.composition",
+        "hwprof.validation.measured",
+        "hwprof.validation.scores",
+    },
+    "hwprof.sampling": FIRST
+    | {
+        "hwprof.lut",
+        "hwprof.backends",
+        "hwprof.measure",
+        "hwprof.build",
+        "hwprof.composition",
+        "hwprof.prediction",
+        "hwprof.validation",
+    },
+    "hwprof.models": FIRST
+    | {
+        "hwprof.lut",
+        "hwprof.composition",
+        "hwprof.backends",
+        "hwprof.measure",
+        "hwprof.build",
+        "hwprof.validation",
+    },
+    "hwprof.report": FIRST
+    | {"hwprof.lut", "hwprof.composition", "hwprof.validation", "hwprof.validation.measured"},
     "hwprof.offline": FIRST | {"hwprof.lut", "hwprof.backends", "hwprof.measure", "hwprof.build"},
     "hwprof.cli": FIRST
     | {
@@ -47,11 +94,16 @@ MAY_IMPORT = {
         "hwprof.backends",
         "hwprof.measure",
         "hwprof.build",
+        "hwprof.models",
         "hwprof.offline",
+        "hwprof.prediction",
         "hwprof.report",
+        "hwprof.sampling",
         "hwprof.doctor",
         "hwprof.search",
+        "hwprof.search.cells",
         "hwprof.search.data",
+        "hwprof.search.discrete",
         "hwprof.search.supernet",
         "hwprof.validation",
     },

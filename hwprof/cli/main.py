@@ -17,13 +17,18 @@ from hwprof.cli.build import build_lut
 from hwprof.cli.check_backend import check_backend
 from hwprof.cli.design_supernet import design_supernet
 from hwprof.cli.doctor import doctor
+from hwprof.cli.fit_predictor import fit_predictor
 from hwprof.cli.lut import lut
 from hwprof.cli.make_interpreter import make_interpreter
 from hwprof.cli.offline import export_jobs, import_results
+from hwprof.cli.pareto import pareto
+from hwprof.cli.predict import predict
 from hwprof.cli.report import report
+from hwprof.cli.sample import sample
 from hwprof.cli.scale import scale
 from hwprof.cli.search import search
 from hwprof.cli.spaces import spaces
+from hwprof.cli.transfer import transfer
 from hwprof.cli.validation import calibrate, validate
 from hwprof.errors import HwprofError
 
@@ -47,7 +52,7 @@ def cli() -> None:
 
 for command in (build_lut, spaces, backends, check_backend, make_interpreter, doctor, lut,
                 export_jobs, import_results, calibrate, validate, design_supernet, scale, report,
-                search):  # fmt: skip
+                search, fit_predictor, predict, transfer, sample, pareto):  # fmt: skip
     cli.add_command(command)
 
 

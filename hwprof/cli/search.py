@@ -5,24 +5,21 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from hwprof.cli.searching import Curves, MeasuredTable, about, latencies, shortlist_lines, shortlist_of
 from hwprof.cli.validation import narrowing
 from hwprof.errors import BackendUnavailable, HwprofError, SpaceError
 
 if TYPE_CHECKING:
-    from hwprof.lut import Lut
     from hwprof.search.engine.search import FoundNetwork
     from hwprof.search.engine.settings import Schedule, SearchSettings
-    from hwprof.search.expected_latency import ExpectedLatency
-    from hwprof.search.largest import AdditiveCosts
     from hwprof.space import Space
-    from hwprof.validation.setting import Wanted
 
 Point = tuple[int, ...]
 PARAMS = "params"
@@ -61,6 +58,12 @@ MJ_PER_KWH = 3.6e9
 @click.option(
     "--loss", default="multiplier", show_default=True, help="Of the latency; see docs/losses.md."
 )
+@click.option(
+    "--predictor", type=click.Path(path_type=Path), help="Of hwprof fit-predictor, for a DARTS space."
+)
+@click.option(
+    "--latency-weight", type=float, help="Of --loss weighted, per ms, for a DARTS space (LA-DARTS)."
+)
 @click.option("--shortlist", default=3, show_default=True, help="Networks to measure at the end.")
 @click.option(
     "--warm", type=click.Path(path_type=Path), help="warm.safetensors of another search, to start from."
@@ -70,8 +73,9 @@ MJ_PER_KWH = 3.6e9
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 def search(
     path: Path, target_ms: float, folder: Path, data: Path | None, proxy: str | None, statistic: str,
-    seed: int, size: str, train_epochs: float | None, device: str, loss: str, shortlist: int,
-    warm: Path | None, allow_unstable: bool, as_json: bool, **narrowed: Any,
+    seed: int, size: str, train_epochs: float | None, device: str, loss: str, predictor: Path | None,
+    latency_weight: float | None, shortlist: int, warm: Path | None, allow_unstable: bool, as_json: bool,
+    **narrowed: Any,
 ) -> None:  # fmt: skip
     """Search the space of the table for the most accurate network whose latency is at the target, train
     it, and measure it: asked, predicted and measured latency stand beside each other.
@@ -98,9 +102,24 @@ def search(
         raise click.UsageError("give --space, the search space of the table's rows")
     settings = SearchSettings(target_ms, statistic=statistic, loss=loss, shortlist=shortlist, seed=seed)
     table = load_lut(path)
-    measured = _Measured(path, table, wanted, statistic, allow_unstable)
+    measured = MeasuredTable(path, table, wanted, statistic, allow_unstable)
+    cells = measured.space.family == "darts"
+    for name, given, belongs in (
+        ("--predictor", predictor, cells), ("--latency-weight", latency_weight, cells),
+        ("--proxy", proxy, not cells), ("--warm", warm, not cells),
+    ):  # fmt: skip
+        if given is not None and not belongs:
+            raise click.UsageError(f"{name} is of no use for a space of family {measured.space.family}")
     folder.mkdir(parents=True, exist_ok=True)
-    if proxy is not None:
+    if cells:
+        from hwprof.cli.search_cells import search_cells
+
+        assert data is not None
+        device = _device(device)
+        told = search_cells(
+            data, measured, settings, folder, size, train_epochs, device, predictor, latency_weight
+        )
+    elif proxy is not None:
         told = _by_proxy(proxy, measured, settings, folder)
     else:
         assert data is not None
@@ -118,77 +137,9 @@ def _require_packages() -> None:
         )
 
 
-class _Measured:
-    """The table as a search sees it: it prices points, and measures them where its rows were made."""
-
-    def __init__(
-        self, path: Path, table: Lut, wanted: Wanted, statistic: str, allow_unstable: bool
-    ) -> None:
-        from hwprof.search.expected_latency import ExpectedLatency
-        from hwprof.search.scale import only_scope
-        from hwprof.space import load_space
-
-        assert wanted.space is not None
-        self.path, self.wanted, self.statistic = path, wanted, statistic
-        self._table, self._allow_unstable = table, allow_unstable
-        self.source = wanted.space
-        space = load_space(wanted.space)
-        self.space = space.with_options(wanted.batch or 1, wanted.dtype or "float32")
-        floor = only_scope(table, self.space, wanted.environment_id, wanted.cache)
-        self._scope = replace(floor, statistic=statistic)
-        self.environment_id = self._scope.environment_id
-        self.latency: ExpectedLatency = ExpectedLatency(
-            table, self.space, environment=self.environment_id, column=self._scope.column,
-            cache=self._scope.cache, allow_unstable=allow_unstable,
-        )  # fmt: skip
-        self._imported = not len(
-            table.filter(granularity="op", source="measured", environment_id=self.environment_id)
-        )
-
-    def check(self, target_ms: float) -> None:
-        """Raise where no network of the space is near the target; both bounds are named."""
-        from hwprof.search.largest import check_target
-
-        composition = self.latency.composition
-        if composition is None or not composition.uses_edges:
-            check_target(self.space, self.costs(), target_ms)
-
-    def costs(self) -> AdditiveCosts:
-        """What each choice costs; raises where the table's composition has edges."""
-        from hwprof.search.largest import additive_costs
-
-        return additive_costs(
-            self._table, self.space, environment=self.environment_id,
-            column=self._scope.column, cache=self._scope.cache, allow_unstable=self._allow_unstable,
-        )  # fmt: skip
-
-    def measure(self, points: Sequence[Point]) -> list[dict[str, Any]]:
-        """For each point what is predicted and measured, in ms; `measured_ms` is None where this is not
-        the table's device, and `reason` says so."""
-        from hwprof.build.progress import Progress
-        from hwprof.validation.shortlist import OTHER_DEVICE, measure_shortlist
-
-        predicted = self.latency.price(points).tolist()
-        reason = OTHER_DEVICE
-        if not self._imported:
-            try:
-                wanted = replace(self.wanted, environment_id=self.environment_id)
-                found = measure_shortlist(self.path, wanted, points, progress=Progress())
-            except BackendUnavailable as error:
-                reason = f"{OTHER_DEVICE}: {error}"
-            else:
-                of = {"floor": "measured_floor_ms", "p50": "measured_p50_ms"}[self.statistic]
-                return [
-                    {"predicted_ms": ms, "measured_ms": getattr(candidate, of), **candidate.summary()}
-                    for ms, candidate in zip(predicted, found, strict=True)
-                ]
-        return [
-            {"predicted_ms": ms, "measured_ms": None, "point": list(point), "reason": reason}
-            for ms, point in zip(predicted, points, strict=True)
-        ]
-
-
-def _by_proxy(proxy: str, measured: _Measured, settings: SearchSettings, folder: Path) -> dict[str, Any]:
+def _by_proxy(
+    proxy: str, measured: MeasuredTable, settings: SearchSettings, folder: Path
+) -> dict[str, Any]:
     """A search that trains nothing: the largest network, or evolution by a user's function."""
     from hwprof.graph.onnx_emitter import to_onnx
     from hwprof.search.engine.outcome import ONNX, write_measuring, write_outcome
@@ -203,14 +154,14 @@ def _by_proxy(proxy: str, measured: _Measured, settings: SearchSettings, folder:
     model = to_onnx(measured.space.network(point))
     replace_file(folder / ONNX, model.SerializeToString())
     write_measuring(folder, measured.space)
-    told = {"proxy": proxy, "accuracy": None, "shortlist": shortlist, **_about(measured, settings)}
-    told |= {"trained": False, **_latencies(shortlist[chosen])}
+    told = {"proxy": proxy, "accuracy": None, **about(measured, settings)}
+    told |= {**shortlist_of(shortlist, chosen), "trained": False, **latencies(shortlist[chosen])}
     out = write_outcome(folder, measured.source, measured.space, point, told)
     found: dict[str, Any] = json.loads(out.read_text())
     return found
 
 
-def _best_points(proxy: str, measured: _Measured, settings: SearchSettings) -> list[Point]:
+def _best_points(proxy: str, measured: MeasuredTable, settings: SearchSettings) -> list[Point]:
     from hwprof.search.evolution import evolve
     from hwprof.search.largest import choice_parameters, largest_network
 
@@ -274,7 +225,7 @@ def _schedule(size: str, device: str, train_epochs: float | None) -> Schedule:
 
 
 def _by_training(
-    data: Path, measured: _Measured, settings: SearchSettings, folder: Path, schedule: Schedule,
+    data: Path, measured: MeasuredTable, settings: SearchSettings, folder: Path, schedule: Schedule,
     device: str, warm: Path | None,
 ) -> dict[str, Any]:  # fmt: skip
     from hwprof.machine.energy import open_energy_meter
@@ -292,7 +243,7 @@ def _by_training(
     ).to(device)
     meter = open_energy_meter("cuda:0" if device == "cuda" else "host")
     before = None if isinstance(meter, str) else meter.read_mj()
-    with _Curves(folder / "logs") as watcher:
+    with Curves(folder / "logs") as watcher:
         run = SuperkernelSearch(
             supernet, measured.latency.to(device), splits, settings, schedule, folder, watcher, warm=warm
         )
@@ -302,7 +253,7 @@ def _by_training(
         energy = {"kwh": (meter.read_mj() - before) / MJ_PER_KWH, "kwh_reason": None}
     found.network.cpu().export_onnx(folder / ONNX)
     write_measuring(folder, measured.space)
-    told = {**_trained(found), **energy, **_about(measured, settings)}
+    told = {**_trained(found), **energy, **about(measured, settings)}
     told |= {"device": device, "schedule": asdict(schedule)}
     out = write_outcome(folder, measured.source, measured.space, found.point, told)
     content: dict[str, Any] = json.loads(out.read_text())
@@ -314,51 +265,11 @@ def _trained(found: FoundNetwork) -> dict[str, Any]:
         "trained": True,
         "accuracy": found.accuracy,
         "test_images": len(found.right),
-        **_latencies(found.shortlist[found.chosen]),
-        "shortlist": list(found.shortlist),
+        **latencies(found.shortlist[found.chosen]),
+        **shortlist_of(found.shortlist, found.chosen),
         "steps": [asdict(step) for step in found.steps],
         "minutes": dict(found.minutes),
     }
-
-
-def _latencies(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the network found, in ms: predicted and measured by the target's statistic, then by both."""
-    names = ("predicted_ms", "measured_ms", "measured_floor_ms", "measured_p50_ms", "reason")
-    return {name: entry.get(name) for name in names}
-
-
-def _about(measured: _Measured, settings: SearchSettings) -> dict[str, Any]:
-    composition = measured.latency.composition
-    return {
-        "asked": asdict(settings),
-        "environment_id": measured.environment_id,
-        "table": str(measured.path),
-        "composition": None if composition is None else composition.model,
-    }
-
-
-class _Curves:
-    """Notes on standard error, curves for TensorBoard."""
-
-    def __init__(self, folder: Path) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        from hwprof.build.progress import Progress
-
-        self._writer = SummaryWriter(str(folder))
-        self._progress = Progress()
-
-    def __enter__(self) -> _Curves:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._writer.close()
-
-    def note(self, text: str) -> None:
-        self._progress.note(text)
-
-    def scalar(self, name: str, value: float, step: int) -> None:
-        self._writer.add_scalar(name, value, step)
 
 
 def _text(told: Mapping[str, Any]) -> str:
@@ -374,6 +285,7 @@ def _text(told: Mapping[str, Any]) -> str:
     else:
         both = f"floor {told['measured_floor_ms']:.4g}, p50 {told['measured_p50_ms']:.4g}"
         lines.append(f"  measured   {measured:.4g} ms ({both})")
+    lines += shortlist_lines(told)
     lines.append(
         f"  size       {told['parameters'] / 1e6:.3g} M parameters, {told['flops'] / 1e6:.4g} MFLOPs"
     )

@@ -66,17 +66,17 @@ def narrowing(command: Callable[..., Any]) -> Callable[..., Any]:
     "--model",
     default="auto",
     show_default=True,
-    help="From rows to networks: sum, scale, terms, edges, scaled-edges, edges-and-terms, in-chain, "
-    "in-chain-and-terms, or auto for the best by leaving one network out.",
+    help="From rows to networks: sum, scale, terms, edges, scaled-edges, edges-and-terms, behind, "
+    "behind-and-terms, or auto for the best by leaving one network out.",
 )
 @click.option("--edges", is_flag=True, help="Measure a pair of neighbours for each edge of the space.")
-@click.option("--in-chain", is_flag=True, help="Measure each op of the space behind a neighbour too.")
+@click.option("--behind", is_flag=True, help="Measure each op of the space behind a neighbour too.")
 @narrowing
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @click.pass_context
 def calibrate(
     context: click.Context, /, path: Path, networks: int, seed: int, model: str, edges: bool,
-    in_chain: bool, as_json: bool, **narrowed: Any,
+    behind: bool, as_json: bool, **narrowed: Any,
 ) -> None:  # fmt: skip
     """Fit how the rows of the table at PATH make up a network's latency.
 
@@ -94,7 +94,7 @@ def calibrate(
     with _interruptible(context):
         made = run(
             path, _wanted(narrowed), networks=networks, seed=seed, model=model, edges=edges,
-            in_chain=in_chain, progress=Progress(),
+            behind=behind, progress=Progress(),
         )  # fmt: skip
     click.echo(json.dumps(made.summary()) if as_json else _calibration_text(path, made))
 
@@ -268,8 +268,9 @@ def additive_text(path: Path, report: Report) -> list[str]:
         return [f"  the rows of the other environment are {mean} off here: build them here"]
     if not report.chain:
         step = (
-            "Its networks are no chains, which have edges between neighbours: fit interaction terms on the "
-            f"measured networks: hwprof fit-predictor {path} --out predictor --members additive,pairwise"
+            "Its networks are no chains, which have edges between neighbours: fit interaction terms on "
+            f"the measured networks: hwprof fit-predictor {path} --out predictor --members "
+            "additive,pairwise"
         )
     elif report.composition.uses_edges:
         step = "Interaction terms (edges) are in the model and do not make up for it"

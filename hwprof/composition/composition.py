@@ -62,13 +62,13 @@ class Composition:
         return "edges" in self.coefficients
 
     @property
-    def uses_in_chain(self) -> bool:
-        return "in_chain" in self.coefficients
+    def uses_behind(self) -> bool:
+        return "behind" in self.coefficients
 
     @property
     def row_weight(self) -> float:
         """Weight of an op's own time, be it alone or behind a neighbour."""
-        return self.coefficients["in_chain" if self.uses_in_chain else "rows"]
+        return self.coefficients["behind" if self.uses_behind else "rows"]
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

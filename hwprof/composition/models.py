@@ -13,7 +13,7 @@ from hwprof.errors import LutError
 Floats = NDArray[np.float64]
 
 FIXED = "fixed"
-WHOLE = ("rows", "edges", "in_chain")
+WHOLE = ("rows", "edges", "behind")
 """Terms whose weight is 1 before anything is fitted."""
 PENALTIES = (0.0, *np.geomspace(1e-4, 1.0, 9).tolist())
 SIMPLER_WITHIN = 1.05
@@ -56,11 +56,11 @@ MODELS = {
             ("rows", "edges", "cut_mib", "weight_mib"),
             "rows, edges, bytes at the borders and bytes of weights, a fitted weight each",
         ),
-        Model("in-chain", ("in_chain",), "the sum of in-chain rows times one fitted factor"),
+        Model("behind", ("behind",), "the sum of rows behind a neighbour times one fitted factor"),
         Model(
-            "in-chain-and-terms",
-            ("in_chain", "cut_mib", "weight_mib"),
-            "in-chain rows, bytes at the borders and bytes of weights, a fitted weight each",
+            "behind-and-terms",
+            ("behind", "cut_mib", "weight_mib"),
+            "rows behind a neighbour, bytes at the borders and bytes of weights, a fitted weight each",
         ),
     )
 }
@@ -90,7 +90,7 @@ class Fit:
 
 def fit(model: Model, networks: Sequence[Mapping[str, float]], measured_ms: Sequence[float]) -> Fit:
     """Weights that make the networks' relative errors least, drawn towards the plain sum (`rows`,
-    `edges` and `in_chain` 1, the rest 0) by a ridge penalty that leaving one out chooses.
+    `edges` and `behind` 1, the rest 0) by a ridge penalty that leaving one out chooses.
 
     Args:
         networks: terms of each network.

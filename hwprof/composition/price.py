@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from hwprof.composition.behind import behind_ms, require_behind
 from hwprof.composition.composition import COLUMN_OF, Composition, Scope, composition_for
 from hwprof.composition.edges import EdgeKey, edge_key, edge_keys, edge_latencies_ms, require_edges
-from hwprof.composition.in_chain import in_chain_ms, require_in_chain
 from hwprof.composition.terms import border_terms, op_terms
 from hwprof.errors import LutError
 from hwprof.lut import Lut
@@ -68,24 +68,24 @@ class Pricer:
         self._edges: dict[EdgeKey, float] = {}
         if composition is not None and composition.uses_edges:
             self._edges = edge_latencies_ms(table, scope)
-        self._in_chain: dict[str, float] = {}
-        if composition is not None and composition.uses_in_chain:
-            self._in_chain = in_chain_ms(table, scope)
+        self._behind: dict[str, float] = {}
+        if composition is not None and composition.uses_behind:
+            self._behind = behind_ms(table, scope)
 
     def op_ms(self, op: OpSpec, *, first: bool = False) -> float:
         """What the op adds wherever it stands.
 
         Args:
-            first: nothing stands before it, so that its in-chain time is that of its row.
+            first: nothing stands before it, so that its time behind a neighbour is that of its row.
 
         Raises:
-            MissingRow: the composition uses in-chain rows and the table lacks the op's.
+            MissingRow: the composition uses rows behind a neighbour and the table lacks the op's.
         """
         terms = {"rows": self.rows_ms[op], **op_terms(op)}
-        if "in_chain" in self._weights:
+        if "behind" in self._weights:
             if not first:
-                require_in_chain(self._table, [op], self._in_chain)
-            terms["in_chain"] = self.rows_ms[op] if first else self._in_chain[op.op_id]
+                require_behind(self._table, [op], self._behind)
+            terms["behind"] = self.rows_ms[op] if first else self._behind[op.op_id]
         return self._weighted(terms)
 
     def edge_ms(self, first: OpSpec, second: OpSpec) -> float:

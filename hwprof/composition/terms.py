@@ -25,7 +25,7 @@ TERMS = {
 
 MEASURED = {
     "edges": "sum of E(a, b) = T(a -> b) - T(a) - T(b) over neighbours, ms",
-    "in_chain": "sum of T(a -> b) - T(a) of the ops b, each behind a fixed neighbour a, ms",
+    "behind": "sum of T(a -> b) - T(a) of the ops b, each behind a fixed neighbour a, ms",
 }
 """Terms that need pairs to be measured."""
 

@@ -18,7 +18,7 @@ Shape = tuple[int, ...]
 ACTIVATIONS = ("relu", "relu6", "hswish", "swish", "sigmoid")
 WEIGHTED = ("conv", "fc")
 PRIMITIVES = (
-    "conv", "fc", "add", "mul", "concat", "split", "max_pool", "avg_pool", "global_avg_pool",
+    "conv", "fc", "add", "mul", "concat", "split", "crop", "max_pool", "avg_pool", "global_avg_pool",
     "flatten", "identity", "onnx", *ACTIVATIONS,
 )  # fmt: skip
 
@@ -41,6 +41,15 @@ class Node:
     sizes: tuple[int, ...] = ()
     gain: float = 1.0
     content: str = ""
+    dilation: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Fields by name. `dilation` is left out where it is 1: networks were named by this form before
+        there was one."""
+        fields = dict(self.__dict__)
+        if self.dilation == 1:
+            del fields["dilation"]
+        return fields
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,7 @@ class Graph:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; opaque blocks travel by their content hash only."""
         return {
-            "nodes": [dict(node.__dict__) for node in self.nodes],
+            "nodes": [node.to_dict() for node in self.nodes],
             "inputs": self.inputs,
             "outputs": self.outputs,
             "shapes": dict(self.shapes),
@@ -86,9 +95,15 @@ class Graph:
         )
 
 
-def conv_side(side: int, kernel: int, stride: int) -> int:
-    """Output side of a convolution or pool with symmetric `kernel // 2` padding."""
-    return (side + 2 * (kernel // 2) - kernel) // stride + 1
+def conv_side(side: int, kernel: int, stride: int, dilation: int = 1) -> int:
+    """Output side of a convolution or pool with symmetric padding of half its window."""
+    window = dilation * (kernel - 1) + 1
+    return (side + 2 * conv_padding(kernel, dilation) - window) // stride + 1
+
+
+def conv_padding(kernel: int, dilation: int = 1) -> int:
+    """Padding of a convolution on each side: `kernel // 2` steps of its dilation."""
+    return dilation * (kernel // 2)
 
 
 @dataclass
@@ -123,6 +138,7 @@ class GraphBuilder:
         stride: int = 1,
         groups: int = 1,
         gain: float = 1.0,
+        dilation: int = 1,
     ) -> str:
         """Convolution with a bias (BatchNorm is folded into both). Depthwise is groups = channels."""
         n, c, h, w = self._image(tensor, "conv")
@@ -130,10 +146,10 @@ class GraphBuilder:
             raise OpError(
                 f"conv: {c} input and {channels} output channels do not divide by {groups} groups"
             )
-        side = (conv_side(h, kernel, stride), conv_side(w, kernel, stride))
+        side = tuple(conv_side(length, kernel, stride, dilation) for length in (h, w))
         node = Node(
             "conv", (tensor,), (), channels=channels, kernel=kernel, stride=stride,
-            groups=groups, gain=gain,
+            groups=groups, gain=gain, dilation=dilation,
         )  # fmt: skip
         return self._append(node, (n, channels, *side))
 
@@ -176,6 +192,13 @@ class GraphBuilder:
             self._shapes[name] = (n, size, *side)
         self._nodes.append(Node("split", (tensor,), outputs, sizes=tuple(sizes)))
         return outputs
+
+    def crop(self, tensor: str) -> str:
+        """Drop the first row and the first column."""
+        n, c, h, w = self._image(tensor, "crop")
+        if min(h, w) < 2:
+            raise OpError(f"crop: an input of {h}x{w} has no second row and column")
+        return self._append(Node("crop", (tensor,), ()), (n, c, h - 1, w - 1))
 
     def pool(self, tensor: str, mode: str, kernel: int, stride: int) -> str:
         """Max or average pool; the average leaves padding out of its count. Even kernels pad nothing."""

@@ -11,7 +11,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from hwprof.errors import OpError
 from hwprof.graph.blocks import load_block
-from hwprof.graph.graph import Graph, Node, pool_padding
+from hwprof.graph.graph import Graph, Node, conv_padding, pool_padding
 from hwprof.graph.weights import node_weights
 
 OPSET = 17
@@ -72,11 +72,12 @@ class _Emitter:
             return
         match node.primitive:
             case "conv":
-                pad = node.kernel // 2
+                pad = conv_padding(node.kernel, node.dilation)
+                dilated = {"dilations": [node.dilation] * 2} if node.dilation > 1 else {}
                 self._add(
                     "Conv", inputs + self._weights(index), outputs,
                     kernel_shape=[node.kernel] * 2, strides=[node.stride] * 2,
-                    pads=[pad] * 4, group=node.groups,
+                    pads=[pad] * 4, group=node.groups, **dilated,
                 )  # fmt: skip
             case "fc":
                 self._add("Gemm", inputs + self._weights(index), outputs, transB=1)
@@ -85,6 +86,13 @@ class _Emitter:
             case "split":
                 sizes = self._constant(f"sizes{index}", np.asarray(node.sizes, dtype=np.int64))
                 self._add("Split", [*inputs, sizes], outputs, axis=1)
+            case "crop":
+                ends = self.graph.shapes[node.inputs[0]][2:]
+                slices = [
+                    self._constant(f"{name}{index}", np.asarray(value, dtype=np.int64))
+                    for name, value in (("starts", (1, 1)), ("ends", ends), ("axes", (2, 3)))
+                ]
+                self._add("Slice", inputs + slices, outputs)
             case "max_pool" | "avg_pool":
                 kind = "MaxPool" if node.primitive == "max_pool" else "AveragePool"
                 pad = pool_padding(node.kernel)

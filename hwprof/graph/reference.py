@@ -9,7 +9,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from hwprof.graph.blocks import run_block
-from hwprof.graph.graph import Graph, Node, pool_padding
+from hwprof.graph.graph import Graph, Node, conv_padding, pool_padding
 from hwprof.graph.weights import node_weights
 
 Array = NDArray[np.float64]
@@ -41,6 +41,8 @@ def _run_node(graph: Graph, index: int, node: Node, args: list[Array]) -> list[A
             return [np.concatenate(args, axis=1)]
         case "split":
             return list(np.split(x, np.cumsum(node.sizes)[:-1], axis=1))
+        case "crop":
+            return [x[:, :, 1:, 1:]]
         case "max_pool":
             return [_windows(x, node, pool_padding(node.kernel), -np.inf).max(axis=(-2, -1))]
         case "avg_pool":
@@ -77,12 +79,13 @@ def _activate(x: Array, name: str) -> Array:
 def _windows(x: Array, node: Node, pad: int, fill: float) -> Array:
     """Sliding windows of shape (N, C, H_out, W_out, k, k)."""
     padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)), constant_values=fill)
-    view = sliding_window_view(padded, (node.kernel, node.kernel), axis=(2, 3))
-    return view[:, :, :: node.stride, :: node.stride]
+    window = node.dilation * (node.kernel - 1) + 1
+    view = sliding_window_view(padded, (window, window), axis=(2, 3))
+    return view[:, :, :: node.stride, :: node.stride, :: node.dilation, :: node.dilation]
 
 
 def _conv(x: Array, kernel: Array, bias: Array, node: Node) -> Array:
-    windows = _windows(x, node, node.kernel // 2, 0.0)
+    windows = _windows(x, node, conv_padding(node.kernel, node.dilation), 0.0)
     n, c, h, w, k, _ = windows.shape
     groups = node.groups
     grouped = windows.reshape(n, groups, c // groups, h, w, k, k)

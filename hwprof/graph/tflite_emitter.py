@@ -13,7 +13,7 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from hwprof.errors import UnsupportedOp
-from hwprof.graph.graph import Graph, Node, Shape, pool_padding
+from hwprof.graph.graph import Graph, Node, Shape, conv_padding, pool_padding
 from hwprof.graph.tflite_fusion import Fusion
 from hwprof.graph.tflite_writer import TfliteWriter
 from hwprof.graph.weights import node_weights
@@ -23,8 +23,9 @@ ACTIVATION_FUNCTIONS = {
     "relu": schema.ActivationFunctionType.RELU,
     "relu6": schema.ActivationFunctionType.RELU6,
 }
-# The oldest version of an operator that knows groups, or float16 input.
+# The oldest version of an operator that knows groups, dilation, or float16 input.
 GROUPED_CONV = 6
+DILATED_DEPTHWISE = 2
 DEQUANTIZE_FLOAT16 = 3
 LOWEST = float(np.finfo(np.float32).min)
 
@@ -96,6 +97,10 @@ class _Emitter:
                 self._add("CONCATENATION", inputs, node, schema.ConcatenationOptionsT(axis=axis))
             case "split":
                 self._split(node, x)
+            case "crop":
+                bounds = self._integers(f"{name}_begin", [0, 1, 1, 0])
+                size = self._integers(f"{name}_size", self._shape(name))
+                self._add("SLICE", [x, bounds, size], node, schema.SliceOptionsT())
             case "max_pool":
                 x, padding = self._padded(node, x, pool_padding(node.kernel), LOWEST)
                 self._add("MAX_POOL_2D", [x], node, _pool_options(node, padding))
@@ -126,15 +131,17 @@ class _Emitter:
     def _conv(self, index: int, node: Node, x: int) -> None:
         channels = self.graph.shapes[node.inputs[0]][1]
         kernel, bias = node_weights(self.graph, index)
-        x, padding = self._padded(node, x, node.kernel // 2, 0.0)
+        x, padding = self._padded(node, x, conv_padding(node.kernel, node.dilation), 0.0)
         common: dict[str, Any] = {
             "padding": padding, "strideW": node.stride, "strideH": node.stride,
+            "dilationWFactor": node.dilation, "dilationHFactor": node.dilation,
             "fusedActivationFunction": self._function(node),
         }  # fmt: skip
         if node.groups == channels and channels > 1:
             operands = [x, *self._parameters(index, kernel.transpose(1, 2, 3, 0), bias)]
             options = schema.DepthwiseConv2DOptionsT(depthMultiplier=node.channels // channels, **common)
-            self._add("DEPTHWISE_CONV_2D", operands, node, options)
+            version = DILATED_DEPTHWISE if node.dilation > 1 else 1
+            self._add("DEPTHWISE_CONV_2D", operands, node, options, version)
         else:
             operands = [x, *self._parameters(index, kernel.transpose(0, 2, 3, 1), bias)]
             version = GROUPED_CONV if node.groups > 1 else 1
@@ -163,7 +170,8 @@ class _Emitter:
         n, c, *sides = self.graph.shapes[node.inputs[0]]
         if not pad:
             return x, schema.Padding.VALID
-        if all(_same_windows(side, node.kernel, node.stride, pad) for side in sides):
+        window = node.dilation * (node.kernel - 1) + 1
+        if all(_same_windows(side, window, node.stride, pad) for side in sides):
             return x, schema.Padding.SAME
         name = node.outputs[0]
         shape = (n, *(side + 2 * pad for side in sides), c)

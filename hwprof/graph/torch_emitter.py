@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from hwprof.errors import UnsupportedOp
-from hwprof.graph.graph import WEIGHTED, Graph, Node, pool_padding
+from hwprof.graph.graph import WEIGHTED, Graph, Node, conv_padding, pool_padding
 from hwprof.graph.weights import node_weights
 
 TORCH_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -70,7 +70,7 @@ def check_emittable(graph: Graph) -> None:
         raise UnsupportedOp(
             f"pytorch does not compile {graph.dtype}; choose of {', '.join(TORCH_DTYPES)}"
         )
-    known = {*_FUNCTIONS, *WEIGHTED, "identity", "concat", "split", "max_pool", "avg_pool",
+    known = {*_FUNCTIONS, *WEIGHTED, "identity", "concat", "split", "crop", "max_pool", "avg_pool",
              "global_avg_pool", "flatten"}  # fmt: skip
     for node in graph.nodes:
         if node.primitive == "onnx":
@@ -114,8 +114,8 @@ def _module(graph: Graph, node: Node, name: str, weights: Mapping[str, Tensor]) 
         module = nn.Linear(channels, node.channels, device="meta")
     else:
         module = nn.Conv2d(
-            channels, node.channels, node.kernel, node.stride, node.kernel // 2,
-            groups=node.groups, device="meta",
+            channels, node.channels, node.kernel, node.stride,
+            conv_padding(node.kernel, node.dilation), node.dilation, node.groups, device="meta",
         )  # fmt: skip
     for part in ("weight", "bias"):
         setattr(module, part, nn.Parameter(weights[f"{name}.{part}"], requires_grad=False))
@@ -131,6 +131,9 @@ def _call(body: fx.Graph, node: Node, args: list[fx.Node], graph: Graph) -> fx.N
             return call(torch.cat, args, dim=1)
         case "split":
             return call(torch.split, args[0], list(node.sizes), dim=1)
+        case "crop":
+            rest = slice(1, None)
+            return call(operator.getitem, args[0], (slice(None), slice(None), rest, rest))
         case "max_pool":
             return call(
                 functional.max_pool2d, args[0], node.kernel, node.stride, pool_padding(node.kernel)

@@ -20,11 +20,13 @@ class Job:
         ops: in the order they run.
         granularity: `op`, `pair` or `network`.
         graph: of a network with branches, whose Graph is no chain of `ops`.
+        point: choice indices in the space, where a network's ops alone do not tell them.
     """
 
     ops: tuple[OpSpec, ...]
     granularity: str = "op"
     graph: Graph | None = None
+    point: tuple[int, ...] = ()
 
     @property
     def job_id(self) -> str:
@@ -38,9 +40,10 @@ class Job:
 
     @property
     def label(self) -> str:
-        """Readable; of a network its id, since its ops would fill a page."""
+        """Readable; of a network its id, since its ops would fill a page, and its point."""
         if self.granularity == "network":
-            return f"network_{self.job_id[:8]}"
+            point = ".".join(map(str, self.point))
+            return f"network_{self.job_id[:8]}" + (f":{point}" if point else "")
         return " -> ".join(op.label for op in self.ops)
 
     def lower(self) -> Graph:
@@ -52,12 +55,14 @@ class Job:
             "ops": [op.to_dict() for op in self.ops],
             "granularity": self.granularity,
             "graph": self.graph.to_dict() if self.graph else None,
+            "point": list(self.point),
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Job:
         graph = Graph.from_dict(data["graph"]) if data["graph"] else None
-        return cls(tuple(OpSpec.from_dict(op) for op in data["ops"]), data["granularity"], graph)
+        ops = tuple(OpSpec.from_dict(op) for op in data["ops"])
+        return cls(ops, data["granularity"], graph, tuple(data.get("point", ())))
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,28 @@ def relu_conv(builder: GraphBuilder, x: str, spec: OpSpec, gain: float) -> str:
     return builder.conv(y, spec.out_channels, spec.mix[0][0], spec.stride)
 
 
+def sep_conv(builder: GraphBuilder, x: str, spec: OpSpec, gain: float) -> str:
+    """Separable convolution of DARTS (Liu et al. 2019): ReLU, depthwise, 1x1, twice; the first has the
+    stride."""
+    kernel = spec.mix[0][0]
+    y = _separable(builder, x, spec.in_channels, kernel, spec.stride)
+    return _separable(builder, y, spec.out_channels, kernel)
+
+
+def dil_conv(builder: GraphBuilder, x: str, spec: OpSpec, gain: float) -> str:
+    """Dilated separable convolution of DARTS: ReLU, depthwise of dilation 2, 1x1."""
+    return _separable(builder, x, spec.out_channels, spec.mix[0][0], spec.stride, dilation=2)
+
+
+def factorized_reduce(builder: GraphBuilder, x: str, spec: OpSpec, gain: float) -> str:
+    """Halves both sides (DARTS): ReLU, then two 1x1 convolutions of stride 2 for half of the channels
+    each, the second one on the image moved by one pixel."""
+    y = builder.activation(x, "relu")
+    half = spec.out_channels // 2
+    halves = [builder.conv(part, half, stride=spec.stride) for part in (y, builder.crop(y))]
+    return builder.concat(halves)
+
+
 def mixconv(builder: GraphBuilder, x: str, spec: OpSpec, gain: float) -> str:
     """MBConv (Sandler et al. 2018) and MixConv (Tan and Le 2019): expand, depthwise per kernel size,
     squeeze-and-excitation, project. No expansion convolution where hidden and input widths agree."""
@@ -100,6 +122,15 @@ def head(builder: GraphBuilder, x: str, spec: OpSpec, gain: float) -> str:
 
 def fc(builder: GraphBuilder, x: str, spec: OpSpec, gain: float) -> str:
     return builder.activation(builder.fc(x, spec.out_channels), spec.activation)
+
+
+def _separable(
+    builder: GraphBuilder, x: str, channels: int, kernel: int, stride: int = 1, dilation: int = 1
+) -> str:
+    width = builder.shape(x)[1]
+    y = builder.activation(x, "relu")
+    y = builder.conv(y, width, kernel, stride, groups=width, dilation=dilation)
+    return builder.conv(y, channels, gain=LINEAR_INPUT)
 
 
 def _project(builder: GraphBuilder, x: str, y: str, spec: OpSpec, gain: float) -> str:

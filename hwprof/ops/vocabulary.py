@@ -52,6 +52,18 @@ KINDS: dict[str, Kind] = {
         "ReLU, then convolution with BatchNorm folded (the edge op of cell spaces)",
         ("mix", "stride"), (1, 1), blocks.relu_conv,
     ),
+    "sep_conv": Kind(
+        "ReLU, depthwise, 1x1, twice over (an edge op of DARTS cells)", ("mix", "stride"), (1, 1),
+        blocks.sep_conv,
+    ),
+    "dil_conv": Kind(
+        "ReLU, depthwise of dilation 2, 1x1 (an edge op of DARTS cells)", ("mix", "stride"), (1, 1),
+        blocks.dil_conv,
+    ),
+    "factorized_reduce": Kind(
+        "ReLU, two 1x1 convolutions of stride 2, one moved by a pixel (skip of a DARTS reduction)",
+        ("stride",), (0, 0), blocks.factorized_reduce,
+    ),
     "mbconv": Kind(
         "inverted residual: expand 1x1, depthwise, optional SE, project 1x1", BLOCK, (1, 1),
         blocks.mixconv,
@@ -185,7 +197,7 @@ def _check_kind(spec: OpSpec, name: str, mix: tuple[tuple[int, int], ...]) -> No
             f"a residual {name} needs stride 1 and equal widths, got stride {spec.stride} and "
             f"{spec.in_channels} -> {spec.out_channels} channels"
         )
-    plain = ("conv", "depthwise", "relu_conv", "basic_block", "pool")
+    plain = ("conv", "depthwise", "relu_conv", "sep_conv", "dil_conv", "basic_block", "pool")
     if name in plain and mix and mix[0][1] != spec.out_channels:
         raise OpError(f"{name}: the mix has {mix[0][1]} channels, out_channels is {spec.out_channels}")
     if name in ("depthwise", "se", "activation", "skip", "pool") and not same_width:
@@ -208,6 +220,13 @@ def _check_kind(spec: OpSpec, name: str, mix: tuple[tuple[int, int], ...]) -> No
         raise OpError(
             f"a basic_block of stride {spec.stride} needs sides that divide by it, got "
             f"{spec.shape[2]}x{spec.shape[3]}; its shortcut is an unpadded average pool"
+        )
+    if name == "factorized_reduce" and (
+        spec.stride != 2 or spec.out_channels % 2 or any(v % 2 for v in spec.shape[2:])
+    ):
+        raise OpError(
+            f"a factorized_reduce has stride 2, even channels and even sides, got stride {spec.stride}, "
+            f"{spec.out_channels} channels and {spec.shape[2]}x{spec.shape[3]}"
         )
     if name == "subgraph" and not re.fullmatch("[0-9a-f]{64}", spec.content):
         raise OpError("a subgraph needs the sha256 of its ONNX as content; use hwprof.ops.from_onnx")

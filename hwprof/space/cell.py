@@ -17,7 +17,7 @@ Edge = tuple[int, int]
 
 @dataclass(frozen=True)
 class CellLayout:
-    """How a cell space is put together.
+    """How a space of the family `cell` is put together.
 
     Its positions stand in this order: stem, the edges of `edges`, one reduction for each stage that
     has one, head. An edge choice lists its op once per cell, stage by stage.
@@ -73,8 +73,8 @@ def balanced(graph: Graph) -> Graph:
     skip may be scaled. So each weighted node is divided by the standard deviation of its input. That
     is exact for sums of the same tensor: every tensor is followed as a linear form over the outputs
     of weighted nodes, which are taken to be independent. A pool counts as the identity, an upper
-    bound. For Graphs without `mul`, `split`, `concat` or opaque blocks, which is all that a cell
-    space can hold.
+    bound; a concatenation as a tensor of its own with the mean variance of its parts. For Graphs
+    without `mul`, `split` or opaque blocks, which is all that a cell space can hold.
     """
     forms: dict[str, dict[str, float]] = {name: {name: 1.0} for name in graph.inputs}
     nodes: list[Node] = []
@@ -89,6 +89,11 @@ def balanced(graph: Graph) -> Graph:
             other = forms[node.inputs[1]]
             names = (*form, *(n for n in other if n not in form))
             forms[output] = {n: form.get(n, 0.0) + other.get(n, 0.0) for n in names}
+        elif node.primitive == "concat":
+            widths = [graph.shapes[name][1] for name in node.inputs]
+            squares = [sum(v * v for v in forms[name].values()) for name in node.inputs]
+            mean = sum(w * s for w, s in zip(widths, squares, strict=True)) / sum(widths)
+            forms[output] = {output: sqrt(mean)}
         else:
             forms[output] = form
         nodes.append(node)

@@ -1,6 +1,6 @@
 """NAS-Bench-201 architecture strings (Dong and Yang 2020), e.g.
 `|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|skip_connect~2|`: for each node its incoming
-edges as `op~source`. They work for every cell space, whatever its number of nodes.
+edges as `op~source`. They work for every space of the family `cell`, whatever its number of nodes.
 """
 
 from __future__ import annotations
@@ -68,6 +68,8 @@ def _join(layout: CellLayout, labels: Sequence[str]) -> str:
 
 
 def _layout(space: Space) -> CellLayout:
-    if space.cell is None:
-        raise SpaceError(f"{space.name} is a chain space; architecture strings are for cell spaces")
+    if not isinstance(space.cell, CellLayout):
+        raise SpaceError(
+            f"{space.name} is a {space.family} space; architecture strings are for the family cell"
+        )
     return space.cell

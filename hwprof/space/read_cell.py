@@ -94,13 +94,17 @@ def _read_edges(
     return layout, [Position(f"edge{i}-{j}", choices, "edge") for i, j in layout.edges]
 
 
+def read_edge_name(field: Field) -> str:
+    """Raises SpaceError where an architecture string could not hold it."""
+    name = field.line_of_text(64)
+    if set(name) & set("|~+ "):
+        raise field.error(f"{name!r} holds one of | ~ + or a space, which architecture strings use")
+    return name
+
+
 def _edge_choice(field: Field, cells: list[int], shapes: list[Shape]) -> Choice:
     values = field.section(EDGE_FIELDS, EDGE_OPTIONAL)
-    name = values["name"].line_of_text(64)
-    if set(name) & set("|~+ "):
-        raise values["name"].error(
-            f"{name!r} holds one of | ~ + or a space, which architecture strings use"
-        )
+    name = read_edge_name(values["name"])
     kind = values["kind"].text(EDGE_KINDS)
     needed = {"relu_conv": ("kernel",), "pool": ("kernel", "pool")}.get(kind, ())
     for option in EDGE_OPTIONAL:

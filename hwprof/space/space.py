@@ -15,11 +15,12 @@ from hwprof.graph import Graph, Shape
 from hwprof.ops import OpSpec, lower
 from hwprof.space.cell import CellLayout, cell_network
 from hwprof.space.choice import Choice, Position
+from hwprof.space.darts import DartsLayout
 
 if TYPE_CHECKING:
     import numpy as np
 
-FAMILIES = ("chain", "cell", "ops")
+FAMILIES = ("chain", "cell", "darts", "ops")
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,10 @@ class Space:
     Attributes:
         name: the space's name, as it stands in a table's `space` column.
         summary: one line on what it is and where it comes from.
-        family: `chain` (positions run one after the other), `cell` (edges of a repeated DAG) or `ops`
-            (a plain list of ops to measure: it has no networks).
-        positions: the decisions; see `CellLayout` for their order in a cell space.
+        family: `chain` (positions run one after the other), `cell` (edges of a repeated DAG), `darts`
+            (edges of a normal and of a reduction cell, two open into each node) or `ops` (a plain list
+            of ops to measure: it has no networks).
+        positions: the decisions; see `CellLayout` and `DartsLayout` for their order in a cell space.
         cell: the layout of a cell space, None for a chain.
     """
 
@@ -39,7 +41,7 @@ class Space:
     summary: str
     family: str
     positions: tuple[Position, ...]
-    cell: CellLayout | None = None
+    cell: CellLayout | DartsLayout | None = None
 
     @property
     def input_shape(self) -> Shape:
@@ -52,7 +54,10 @@ class Space:
 
     @property
     def size(self) -> float:
-        """log10 of the number of networks (of a cell space: those without a path included)."""
+        """log10 of the number of networks (of a `cell` space: those without a path included; of a
+        `darts` space: of genotypes)."""
+        if isinstance(self.cell, DartsLayout):
+            return self.cell.size(self.positions)
         return sum(log10(len(position.choices)) for position in self.positions)
 
     @property
@@ -99,6 +104,8 @@ class Space:
         if self.family == "ops":
             raise SpaceError(f"{self.name} is a list of ops: it has no networks")
         chosen = self.choices_of(point)
+        if isinstance(self.cell, DartsLayout):
+            return self.cell.network(chosen)
         if self.cell is not None:
             return cell_network(self.cell, chosen)
         return lower([op for choice in chosen for op in choice.ops])
@@ -124,8 +131,29 @@ class Space:
         return tuple(chosen)
 
     def sample(self, rng: np.random.Generator) -> tuple[int, ...]:
-        """A point drawn uniformly. In a cell space it may have no path: `network` then says so."""
+        """A point drawn uniformly, of a `darts` space a genotype. In a `cell` space it may have no path:
+        `network` then says so."""
+        if isinstance(self.cell, DartsLayout):
+            return self.cell.sample(self.positions, rng)
         return tuple(int(rng.integers(len(position.choices))) for position in self.positions)
+
+    def neighbour(self, point: Sequence[int], rng: np.random.Generator) -> tuple[int, ...]:
+        """A point that differs in one decision, drawn at random: another choice of one position; of a
+        `darts` space a genotype with another op on an edge, or with an edge from another node.
+
+        Raises:
+            SpaceError: the point does not fit the space.
+        """
+        self.choices_of(point)
+        if isinstance(self.cell, DartsLayout):
+            return self.cell.neighbour(self.positions, point, rng)
+        open_places = [n for n, position in enumerate(self.positions) if len(position.choices) > 1]
+        changed = list(point)
+        if open_places:
+            place = int(rng.choice(open_places))
+            others = [n for n in range(len(self.positions[place].choices)) if n != point[place]]
+            changed[place] = int(rng.choice(others))
+        return tuple(changed)
 
     def with_options(self, batch: int, dtype: str) -> Space:
         """The same space at another batch size and dtype.

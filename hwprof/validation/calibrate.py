@@ -13,6 +13,7 @@ from hwprof import __version__
 from hwprof.build import build_lut, plan_of
 from hwprof.build.pipeline import BuildReport
 from hwprof.build.progress import Progress
+from hwprof.composition.behind import behind_ms, behind_pairs, require_behind
 from hwprof.composition.composition import COLUMN_OF, Composition, Scope
 from hwprof.composition.edges import (
     edge_keys,
@@ -21,7 +22,6 @@ from hwprof.composition.edges import (
     require_edges,
     space_edges,
 )
-from hwprof.composition.in_chain import in_chain_ms, in_chain_pairs, require_in_chain
 from hwprof.composition.models import MODELS, Fit, Model, choose, fit
 from hwprof.composition.terms import network_terms
 from hwprof.errors import LutError
@@ -74,7 +74,7 @@ def calibrate(
     seed: int = 0,
     model: str = "auto",
     edges: bool = False,
-    in_chain: bool = False,
+    behind: bool = False,
     progress: Progress | None = None,
 ) -> Calibration:
     """Measure `networks` networks of the table's space where their rows are missing, fit, and store the
@@ -83,7 +83,7 @@ def calibrate(
     Args:
         model: a name of `MODELS`, or `auto` for the best by leaving one out.
         edges: measure a pair of neighbours for each edge of the space too.
-        in_chain: measure each op of the space behind a fixed neighbour too.
+        behind: measure each op of the space behind a fixed neighbour too.
 
     Raises:
         Interrupted: by SIGINT; what was measured is kept, and the same command goes on.
@@ -100,15 +100,15 @@ def calibrate(
     drawn = draw(setting.space, rows_ms, networks, seed, CALIBRATION)
     wants = MODELS[model].terms if model != "auto" else ()
     pairs: list[Job] = []
-    if (edges or in_chain or {"edges", "in_chain"} & set(wants)) and setting.space.family != "chain":
+    if (edges or behind or {"edges", "behind"} & set(wants)) and setting.space.family != "chain":
         raise LutError(
             f"{setting.space.name} is no chain: its networks have no edges to measure; leave out "
-            "--edges and --in-chain, or choose --model sum, scale or terms"
+            "--edges and --behind, or choose --model sum, scale or terms"
         )
     if edges or "edges" in wants:
         pairs += [Job(pair, "pair") for pair in edge_pairs(setting.space, rows_ms)]
-    if in_chain or "in_chain" in wants:
-        pairs += [Job(pair, "pair") for pair in in_chain_pairs(setting.space, rows_ms)]
+    if behind or "behind" in wants:
+        pairs += [Job(pair, "pair") for pair in behind_pairs(setting.space, rows_ms)]
     pairs = list({pair.job_id: pair for pair in pairs}.values())
     with OldTable(path) as old:
         networks_protocol = setting.build.protocol().for_networks()
@@ -145,7 +145,7 @@ def compose(table: Lut, scope: Scope, space: Space, drawn: Sequence[Drawn], mode
 
     Raises:
         LutError: too few of the networks have a number.
-        MissingRow: the model uses edges or in-chain rows, and the table lacks one of the space.
+        MissingRow: the model uses pairs, and the table lacks one of the space.
     """
     networks = measured_networks(table, scope, [network.job.job_id for network in drawn])
     if len(networks) < least_networks(model):
@@ -167,23 +167,22 @@ def compose(table: Lut, scope: Scope, space: Space, drawn: Sequence[Drawn], mode
 
 
 def _candidates(table: Lut, scope: Scope, space: Space, model: str) -> list[Model]:
-    """The named model; of `auto` those with edges or in-chain rows only where these price every network
-    of the space."""
+    """The named model; of `auto` those with pairs only where these price every network of the space."""
     edges = space_edges(space) if space.family == "chain" else []
     known = edge_latencies_ms(table, scope) if edges else {}
     following = [op for op in space.ops() if op not in _beginning(space)] if edges else []
-    behind = in_chain_ms(table, scope) if edges else {}
+    behind = behind_ms(table, scope) if edges else {}
     if model != "auto":
         if "edges" in MODELS[model].terms:
             require_edges(table, edges, known)
-        if "in_chain" in MODELS[model].terms:
-            require_in_chain(table, following, behind)
+        if "behind" in MODELS[model].terms:
+            require_behind(table, following, behind)
         return [MODELS[model]]
     lacking = set()
     if not known or any(key not in known for key in edges):
         lacking.add("edges")
     if not behind or any(op.op_id not in behind for op in following):
-        lacking.add("in_chain")
+        lacking.add("behind")
     return [each for each in MODELS.values() if not lacking & set(each.terms)]
 
 
@@ -199,7 +198,7 @@ def fit_models(
 
     Raises:
         LutError: the only model asked for has as many weights as there are networks.
-        MissingRow: it uses edges or in-chain rows, and the table lacks some.
+        MissingRow: it uses pairs, and the table lacks some.
     """
     models = list(models)
     ops = list(dict.fromkeys(op for network in networks for op in network.ops))
@@ -215,12 +214,12 @@ def fit_models(
         terms = [
             {**t, "edges": sum(edges[k] for k in each)} for t, each in zip(terms, keys, strict=True)
         ]
-    behind = in_chain_ms(table, scope)
+    behind = behind_ms(table, scope)
     following = [op for network in networks for op in network.ops[1:]]
-    in_chain = all(op.op_id in behind for op in following)
-    if in_chain:
+    all_behind = all(op.op_id in behind for op in following)
+    if all_behind:
         terms = [
-            {**t, "in_chain": rows_ms[n.ops[0]] + sum(behind[op.op_id] for op in n.ops[1:])}
+            {**t, "behind": rows_ms[n.ops[0]] + sum(behind[op.op_id] for op in n.ops[1:])}
             for t, n in zip(terms, networks, strict=True)
         ]
     fits = []
@@ -229,9 +228,9 @@ def fit_models(
             if len(models) == 1:
                 require_edges(table, [key for each in keys for key in each], edges)
             continue
-        if "in_chain" in model.terms and not in_chain:
+        if "behind" in model.terms and not all_behind:
             if len(models) == 1:
-                require_in_chain(table, following, behind)
+                require_behind(table, following, behind)
             continue
         if len(models) > 1 and len(networks) <= 2 * model.parameters:
             continue

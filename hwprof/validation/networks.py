@@ -19,7 +19,7 @@ CALIBRATION, VALIDATION = 1, 2
 """Seed streams: networks that a composition is fitted on are never those that it is judged by."""
 
 _TRIES = 50
-_STEPS = 500
+_STEPS = 1000
 _NUDGE, _NUDGES = 0.02, 25
 
 
@@ -111,7 +111,7 @@ def network_job(space: Space, point: Point) -> Job | None:
     if space.family == "chain":
         return Job(ops, "network")
     try:
-        return Job(ops, "network", space.network(point))
+        return Job(ops, "network", space.network(point), tuple(point))
     except SpaceError:
         return None
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from hwprof.errors import LutError
 from hwprof.lut.merging.conflicts import Conflicts
@@ -84,8 +85,8 @@ def _with_strings(table: pa.Table) -> pa.Table:
     return table
 
 
-def _numbers(rows: pa.Table) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _numbers(rows: pa.Table) -> NDArray[np.int64]:
     """A number for each row, equal where the keys are."""
     texts = pc.binary_join_element_wise(*(rows.column(name).cast(pa.string()) for name in KEY), "\0")
     coded = texts.combine_chunks().dictionary_encode()
-    return coded.indices.to_numpy().astype(np.int64)
+    return np.asarray(coded.indices.to_numpy(), np.int64)

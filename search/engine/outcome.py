@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from hwprof.graph import cost
-from hwprof.ops import lower
 from hwprof.search.supernet.files import replace_file
 from hwprof.space import Space, list_spaces
 
@@ -31,7 +30,7 @@ def write_outcome(
     if source not in list_spaces():
         shutil.copyfile(source, folder / SPACE)
         name = SPACE
-    size = cost(lower(space.point_ops(point)))
+    size = cost(space.network(point))
     content = {
         "space": name,
         "point": list(point),

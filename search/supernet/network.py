@@ -23,7 +23,8 @@ from hwprof.search.supernet.layers import fan_out_deviation, initialise_linear, 
 
 class Network(nn.Module):
     """A chain of ops as a trainable module: every convolution has a BatchNorm behind it, except those of
-    squeeze-and-excitation, which have a bias.
+    squeeze-and-excitation, which have a bias. In a network with branches (a `graph`) the first of two
+    convolutions that follow each other directly has none either: the depthwise one of a DARTS op.
 
     Its layers are those of the Graph that backends compile, under the same names (`conv3`, `fc40`), so
     that what is exported is what was priced.
@@ -34,18 +35,27 @@ class Network(nn.Module):
         drop_connect: probability that an image loses the last residual branch; falls linearly to 0
             at the first (EfficientNet).
         seed: of the initial weights.
+        graph: of a network with branches, whose Graph is no chain of `ops`.
 
     Raises:
-        SpaceError: the ops are not float32.
+        SpaceError: the ops are not float32, or `drop_connect` is asked for with a `graph`.
         OpError: the ops make no chain.
     """
 
     def __init__(
-        self, ops: Sequence[OpSpec], *, dropout: float = 0.2, drop_connect: float = 0.0, seed: int = 0
+        self,
+        ops: Sequence[OpSpec],
+        *,
+        dropout: float = 0.2,
+        drop_connect: float = 0.0,
+        seed: int = 0,
+        graph: Graph | None = None,
     ) -> None:
         super().__init__()
         self.ops = tuple(ops)
-        self.graph = lower(self.ops)
+        if graph is not None and drop_connect:
+            raise SpaceError("drop_connect is for chains of residual ops; leave it out beside a graph")
+        self.graph = lower(self.ops) if graph is None else graph
         if self.graph.dtype != "float32":
             raise SpaceError(f"a network is trained in float32, its ops are {self.graph.dtype}")
         generator = torch.Generator().manual_seed(seed)
@@ -59,7 +69,8 @@ class Network(nn.Module):
         }
         self.body = to_torch(self.graph, kernels | biases)
         excitations = _excitation_tensors(self.graph)
-        rates = _drop_rates(self.ops, drop_connect)
+        rates = _drop_rates(self.ops, drop_connect) if graph is None else {}
+        bare = _bare_convolutions(self.graph) if graph is not None else set()
         for index, name, _ in weight_names(self.graph):
             layer = name.removesuffix(".weight")
             node = self.graph.nodes[index]
@@ -74,6 +85,8 @@ class Network(nn.Module):
             if node.inputs[0] in excitations:
                 continue
             module.bias = None
+            if index in bare:
+                continue
             normed = [module, new_norm(node.channels)]
             if rates.get(index):
                 normed.append(DropConnect(rates[index]))
@@ -102,8 +115,8 @@ class Network(nn.Module):
     def to_onnx(self, batch: int = 1) -> onnx.ModelProto:
         """The network in evaluation mode as ONNX, BatchNorm folded; its input takes normalised
         images."""
-        ops = [replace(op, shape=(batch, *op.shape[1:])) for op in self.ops]
-        model = to_onnx(lower(ops))
+        shapes = {name: (batch, *shape[1:]) for name, shape in self.graph.shapes.items()}
+        model = to_onnx(replace(self.graph, shapes=shapes))
         weights = {}
         for index, layer in self.layers():
             kernel, bias = _folded(layer)
@@ -162,6 +175,19 @@ def _drop_rates(ops: Sequence[OpSpec], rate: float) -> dict[int, float]:
             rates[first - 2] = rate * number / max(1, residual - 1)
             number += 1
     return rates
+
+
+def _bare_convolutions(graph: Graph) -> set[int]:
+    """Convolutions whose only reader is another one."""
+    readers: dict[str, list[str]] = {}
+    for node in graph.nodes:
+        for name in node.inputs:
+            readers.setdefault(name, []).append(node.primitive)
+    return {
+        index
+        for index, node in enumerate(graph.nodes)
+        if node.primitive == "conv" and readers.get(node.outputs[0]) == ["conv"]
+    }
 
 
 def _excitation_tensors(graph: Graph) -> set[str]:

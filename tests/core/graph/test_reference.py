@@ -10,7 +10,8 @@ import pytest
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
 
-from hwprof.graph import ACTIVATIONS, Graph, GraphBuilder  # noqa: E402 - torch is optional
+from hwprof.errors import OpError  # noqa: E402 - torch is optional
+from hwprof.graph import ACTIVATIONS, Graph, GraphBuilder  # noqa: E402
 from hwprof.graph.graph import PRIMITIVES  # noqa: E402
 from hwprof.graph.reference import run_reference  # noqa: E402
 from hwprof.graph.weights import node_weights, random_inputs  # noqa: E402
@@ -68,6 +69,27 @@ def test_conv(side: tuple[int, int], kernel: int, stride: int, groups: int) -> N
         return F.conv2d(x, *next(weights), stride=stride, padding=kernel // 2, groups=groups)
 
     compare(builder.build(out), expected)
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("dilation", [2, 3])
+def test_dilated_conv(side: tuple[int, int], stride: int, dilation: int) -> None:
+    builder = GraphBuilder()
+    out = builder.conv(builder.input((2, 6, *side)), 6, 3, stride, 6, dilation=dilation)
+
+    def expected(x: Tensor, weights: Weights) -> Tensor:
+        return F.conv2d(x, *next(weights), stride, padding=dilation, dilation=dilation, groups=6)
+
+    compare(builder.build(out), expected)
+
+
+def test_crop_drops_the_first_row_and_column() -> None:
+    builder = GraphBuilder()
+    graph = builder.build(builder.crop(builder.input((2, 3, 4, 5))))
+    compare(graph, lambda x, _: x[:, :, 1:, 1:])
+    with pytest.raises(OpError, match="an input of 1x5 has no second row and column"):
+        builder.crop(builder.input((2, 3, 1, 5)))
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -142,8 +164,8 @@ def test_flatten_keeps_the_order_of_an_image() -> None:
 
 
 def test_the_tests_above_know_every_primitive() -> None:
-    tested = {"conv", "fc", "add", "mul", "concat", "split", "max_pool", "avg_pool", "global_avg_pool",
-              "flatten", "identity", *ACTIVATIONS}  # fmt: skip
+    tested = {"conv", "fc", "add", "mul", "concat", "split", "crop", "max_pool", "avg_pool",
+              "global_avg_pool", "flatten", "identity", *ACTIVATIONS}  # fmt: skip
     assert tested | {"onnx"} == set(PRIMITIVES)
 
 
@@ -160,8 +182,8 @@ def written_out(op: OpSpec, x: Tensor, weights: Weights) -> Tensor:
     act = TORCH_ACTIVATION[op.activation]
     kernel = op.mix[0][0] if op.mix else 1
 
-    def conv(x: Tensor, kernel: int = 1, stride: int = 1, groups: int = 1) -> Tensor:
-        return F.conv2d(x, *next(weights), stride=stride, padding=kernel // 2, groups=groups)
+    def conv(x: Tensor, kernel: int = 1, stride: int = 1, groups: int = 1, dilation: int = 1) -> Tensor:
+        return F.conv2d(x, *next(weights), stride, dilation * (kernel // 2), dilation, groups)
 
     def excite(x: Tensor) -> Tensor:
         squeezed = F.adaptive_avg_pool2d(x, 1)
@@ -178,6 +200,14 @@ def written_out(op: OpSpec, x: Tensor, weights: Weights) -> Tensor:
             return act(conv(x, kernel, op.stride, x.shape[1]))
         case "relu_conv":
             return conv(F.relu(x), kernel, op.stride)
+        case "sep_conv":
+            y = conv(conv(F.relu(x), kernel, op.stride, op.in_channels))
+            return conv(conv(F.relu(y), kernel, 1, op.in_channels))
+        case "dil_conv":
+            return conv(conv(F.relu(x), kernel, op.stride, op.in_channels, 2))
+        case "factorized_reduce":
+            y = F.relu(x)
+            return torch.cat([conv(y, 1, 2), conv(y[:, :, 1:, 1:], 1, 2)], 1)
         case "mbconv" | "mixconv":
             y = x if op.hidden_channels == op.in_channels else act(conv(x))
             shares = torch.split(y, [channels for _, channels in op.mix], 1)

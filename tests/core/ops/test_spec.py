@@ -48,7 +48,7 @@ def op_specs(draw: st.DrawFn, kind: str | None = None) -> OpSpec:
             )  # fmt: skip
         case "depthwise":
             return ops.depthwise(shape, draw(kernel), stride=stride, activation=activation, **common)
-        case "relu_conv":
+        case "relu_conv" | "sep_conv" | "dil_conv":
             out = draw(channels)
             return OpSpec(kind, shape, out, mix=((draw(kernel), out),), stride=stride, **common)
         case "mbconv" | "mixconv" | "fused_mbconv":
@@ -61,6 +61,9 @@ def op_specs(draw: st.DrawFn, kind: str | None = None) -> OpSpec:
                 activation=activation, se_channels=draw(st.integers(0, 8)),
                 residual=stride == 1 and out == same and draw(st.booleans()), **common,
             )  # fmt: skip
+        case "factorized_reduce":
+            shape = (*shape[:2], 2 * shape[2], 2 * shape[3])
+            return OpSpec(kind, shape, 2 * draw(channels), stride=2, **common)
         case "basic_block":
             shape = (*shape[:2], 2 * shape[2], 2 * shape[3])
             out = draw(channels)
@@ -198,6 +201,9 @@ GOLDEN = {
     "grouped conv": "4c42a85082abc688494f",
     "depthwise": "5ea642152851c7c49e49",
     "relu_conv": "632689f7b58fa7372588",
+    "sep_conv": "03cd7b62b1856b145d8f",
+    "dil_conv": "fe7a4e26fefb99260cbe",
+    "factorized_reduce": "935135291f8289d06a98",
     "mbconv": "c1c9d5fc337a2a8288aa",
     "mixconv": "1807e09e57a50dd0e8ce",
     "fused_mbconv": "242a0292b658df07f45f",
@@ -261,6 +267,9 @@ def _pinned() -> dict[str, OpSpec]:
         "grouped conv": ops.conv(SHAPE, 64, 3, groups=4),
         "depthwise": ops.depthwise(SHAPE, 5, stride=2, activation="hswish"),
         "relu_conv": OpSpec("relu_conv", SHAPE, 32, mix=((3, 32),)),
+        "sep_conv": OpSpec("sep_conv", (1, 16, 32, 32), 16, mix=((3, 16),), stride=2),
+        "dil_conv": OpSpec("dil_conv", (1, 16, 32, 32), 16, mix=((5, 16),)),
+        "factorized_reduce": OpSpec("factorized_reduce", (1, 64, 32, 32), 32, stride=2),
         "mbconv": ops.mbconv(SHAPE, 32, 3, 6, se_ratio=0.25, activation="hswish"),
         "mixconv": ops.mixconv(SHAPE, 32, {3: 128, 5: 64}),
         "fused_mbconv": ops.fused_mbconv(SHAPE, 64, 3, 4, stride=2, activation="relu6"),

@@ -19,6 +19,7 @@ from hwprof.space import load as load_module
 DOCS = Path(__file__).parents[3] / "docs" / "spaces.md"
 
 OP_COUNTS = {
+    "darts": 42,
     "mobilenet-v2-like": 267,
     "mobilenet-v2-split": 91,
     "nb201": 13,
@@ -186,7 +187,7 @@ def test_sampled_networks_lower_to_one_graph_of_the_right_shape(name: str) -> No
         assert graph.shapes[graph.outputs[0]] == (1, classes)
 
 
-@pytest.mark.parametrize("name", ["tiny", "nb201", "s3nas-cifar"])
+@pytest.mark.parametrize("name", ["tiny", "nb201", "darts", "s3nas-cifar"])
 def test_sampled_networks_run_with_finite_outputs_of_moderate_size(name: str) -> None:
     runtime = pytest.importorskip("onnxruntime")
     space = load_space(name)
@@ -233,10 +234,10 @@ def test_examples_of_the_documentation_work(tmp_path: Path) -> None:
 
 
 def sample_with_path(space: Space, rng: np.random.Generator) -> tuple[int, ...]:
-    """A sampled point; for a cell space its last edge from the input is made a 3x3 convolution, so
-    that there is a path."""
+    """A sampled point; for a space of family cell its last edge from the input is made a 3x3
+    convolution, so that there is a path."""
     point = list(space.sample(rng))
-    if space.cell is not None:
+    if space.family == "cell":
         names = [position.name for position in space.positions]
         point[names.index("edge0-3")] = 3
     return tuple(point)

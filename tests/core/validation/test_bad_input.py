@@ -104,7 +104,7 @@ def test_cell_has_no_edges_and_that_is_said_before_anything_is_measured(tmp_path
     table = tmp_path / "lut.parquet"
     build_lut(BuildOptions("simulated", "nb201", table, target="exact", effort="fast"))
     before = files_of(table)
-    for options in ({"edges": True}, {"model": "edges"}, {"in_chain": True}):
-        with pytest.raises(LutError, match=r"nb201 is no chain: .* leave out --edges and --in-chain, "):
+    for options in ({"edges": True}, {"model": "edges"}, {"behind": True}):
+        with pytest.raises(LutError, match=r"nb201 is no chain: .* leave out --edges and --behind, "):
             calibrate(table, Wanted(effort="fast"), networks=6, **options)
     assert files_of(table) == before

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from hwprof.backends.simulated import CALL_OVERHEAD_MS
+from hwprof.composition.behind import behind_ms
 from hwprof.composition.composition import composition_for, compositions
 from hwprof.composition.edges import edge_latencies_ms
-from hwprof.composition.in_chain import in_chain_ms
 from hwprof.composition.price import Pricer, pricer_for
 from hwprof.errors import BuildError, HwprofError, LutError, MissingRow
 from hwprof.lut import chain_columns, load_lut, op_columns, verify_lut, write_lut
@@ -197,27 +197,25 @@ def test_failures_are_those_of_the_networks_environment(calibrated):
 
 
 def test_ops_are_timed_behind_a_neighbour_and_give_a_networks_latency_without_fitting(table, wanted):
-    made = calibrate(table, wanted, networks=6, model="in-chain")
+    made = calibrate(table, wanted, networks=6, model="behind")
     setting = find_setting(table, wanted)
     composition = composition_for(setting.table.metadata, setting.scope)
-    assert composition.coefficients == pytest.approx({"in_chain": 1.0}, abs=1e-3)
+    assert composition.coefficients == pytest.approx({"behind": 1.0}, abs=1e-3)
     assert composition.error < 1e-3
-    behind = in_chain_ms(setting.table, setting.scope)
+    behind = behind_ms(setting.table, setting.scope)
     stem = setting.space.positions[0].choices[0].ops[0]
     assert set(behind) == {op.op_id for op in setting.space.ops()} - {stem.op_id}
     assert made.pairs == len(behind)
     pricer = Pricer(setting.table, setting.scope, setting.space.ops(), composition)
     assert pricer.op_ms(stem, first=True) == pytest.approx(pricer.rows_ms[stem], rel=1e-3)
-    with pytest.raises(
-        MissingRow, match=r"lacks 1 of 1\); measure them: hwprof calibrate .* --in-chain"
-    ):
+    with pytest.raises(MissingRow, match=r"lacks 1 of 1\); measure them: hwprof calibrate .* --behind"):
         pricer.op_ms(stem)
 
 
-def test_in_chain_rows_make_the_costs_of_a_search(table, wanted):
+def test_behind_rows_make_the_costs_of_a_search(table, wanted):
     from hwprof.search import ExpectedLatency
 
-    calibrate(table, wanted, networks=6, model="in-chain")
+    calibrate(table, wanted, networks=6, model="behind")
     setting = find_setting(table, wanted)
     cost = ExpectedLatency(load_lut(table), setting.space, calibrated=True)
     pricer = pricer_for(setting.table, setting.scope, setting.space.ops())

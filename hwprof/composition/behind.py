@@ -1,4 +1,4 @@
-"""In-chain rows: an op timed behind a fixed neighbour, T(a -> b) - T(a), in place of T(b) alone.
+"""Rows behind a neighbour: T(a -> b) - T(a), an op timed behind a fixed other one, in place of T(b).
 
 What isolation adds to an op (the run's overhead, the layout of its input, an idle cache) is then in both
 numbers and falls out. It costs a pair for every op of the space, where edges cost one for every border.
@@ -16,7 +16,7 @@ from hwprof.ops import OpSpec
 from hwprof.space import Space
 
 
-def in_chain_pairs(space: Space, rows_ms: Mapping[OpSpec, float]) -> tuple[Pair, ...]:
+def behind_pairs(space: Space, rows_ms: Mapping[OpSpec, float]) -> tuple[Pair, ...]:
     """For every op that can follow another, the pair of it and the cheapest op before it: what the
     neighbour takes is noise to the op's own time."""
     found: dict[OpSpec, Pair] = {}
@@ -27,7 +27,7 @@ def in_chain_pairs(space: Space, rows_ms: Mapping[OpSpec, float]) -> tuple[Pair,
     return tuple(found.values())
 
 
-def in_chain_ms(table: Lut, scope: Scope) -> dict[str, float]:
+def behind_ms(table: Lut, scope: Scope) -> dict[str, float]:
     """op_id -> T(a -> b) - T(a) of every op b that stands second in a pair row whose first op has a
     row; of several pairs that with the cheapest first op. Unstable rows count too."""
     found: dict[str, tuple[float, str, float]] = {}
@@ -37,14 +37,14 @@ def in_chain_ms(table: Lut, scope: Scope) -> dict[str, float]:
     return {op_id: value for op_id, (_, _, value) in found.items()}
 
 
-def require_in_chain(table: Lut, ops: Iterable[OpSpec], known: Mapping[str, float]) -> None:
+def require_behind(table: Lut, ops: Iterable[OpSpec], known: Mapping[str, float]) -> None:
     """Raises MissingRow where the table lacks an op's time behind a neighbour."""
     wanted = dict.fromkeys(ops)
     missing = [op for op in wanted if op.op_id not in known]
     if missing:
         raise MissingRow(
             f"{table.path} has no pair row in which {missing[0].label} follows another op (it lacks "
-            f"{len(missing)} of {len(wanted)}); measure them: hwprof calibrate {table.path} --in-chain"
+            f"{len(missing)} of {len(wanted)}); measure them: hwprof calibrate {table.path} --behind"
         )
 
 

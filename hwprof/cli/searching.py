@@ -1,0 +1,156 @@
+"""What every kind of `hwprof search` shares: the table it searches on, its curves, what it tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hwprof.errors import BackendUnavailable
+
+if TYPE_CHECKING:
+    from hwprof.lut import Lut
+    from hwprof.search.engine.settings import SearchSettings
+    from hwprof.search.expected_latency import ExpectedLatency
+    from hwprof.search.largest import AdditiveCosts
+    from hwprof.validation.setting import Wanted
+
+Point = tuple[int, ...]
+
+
+class MeasuredTable:
+    """The table as a search sees it: it prices points, and measures them where its rows were made."""
+
+    def __init__(
+        self, path: Path, table: Lut, wanted: Wanted, statistic: str, allow_unstable: bool
+    ) -> None:
+        from hwprof.search.expected_latency import ExpectedLatency
+        from hwprof.search.scale import only_scope
+        from hwprof.space import load_space
+
+        assert wanted.space is not None
+        self.path, self.wanted, self.statistic = path, wanted, statistic
+        self._table, self._allow_unstable = table, allow_unstable
+        self.source = wanted.space
+        space = load_space(wanted.space)
+        self.space = space.with_options(wanted.batch or 1, wanted.dtype or "float32")
+        floor = only_scope(table, self.space, wanted.environment_id, wanted.cache)
+        self._scope = replace(floor, statistic=statistic)
+        self.environment_id = self._scope.environment_id
+        self.latency: ExpectedLatency = ExpectedLatency(
+            table, self.space, environment=self.environment_id, column=self._scope.column,
+            cache=self._scope.cache, allow_unstable=allow_unstable,
+        )  # fmt: skip
+        self._imported = not len(
+            table.filter(granularity="op", source="measured", environment_id=self.environment_id)
+        )
+
+    def check(self, target_ms: float) -> None:
+        """Raise where no network of the space is near the target; both bounds are named."""
+        from hwprof.search.largest import check_target
+
+        composition = self.latency.composition
+        if composition is None or not composition.uses_edges:
+            check_target(self.space, self.costs(), target_ms)
+
+    def costs(self) -> AdditiveCosts:
+        """What each choice costs; raises where the table's composition has edges."""
+        from hwprof.search.largest import additive_costs
+
+        return additive_costs(
+            self._table, self.space, environment=self.environment_id,
+            column=self._scope.column, cache=self._scope.cache, allow_unstable=self._allow_unstable,
+        )  # fmt: skip
+
+    def measure(self, points: Sequence[Point]) -> list[dict[str, Any]]:
+        """For each point what is predicted and measured, in ms; `measured_ms` is None where this is not
+        the table's device, and `reason` says so."""
+        from hwprof.build.progress import Progress
+        from hwprof.validation.shortlist import OTHER_DEVICE, measure_shortlist
+
+        predicted = self.latency.price(points).tolist()
+        reason = OTHER_DEVICE
+        if not self._imported:
+            try:
+                wanted = replace(self.wanted, environment_id=self.environment_id)
+                found = measure_shortlist(self.path, wanted, points, progress=Progress())
+            except BackendUnavailable as error:
+                reason = f"{OTHER_DEVICE}: {error}"
+            else:
+                of = {"floor": "measured_floor_ms", "p50": "measured_p50_ms"}[self.statistic]
+                return [
+                    {"predicted_ms": ms, "measured_ms": getattr(candidate, of), **candidate.summary()}
+                    for ms, candidate in zip(predicted, found, strict=True)
+                ]
+        return [
+            {"predicted_ms": ms, "measured_ms": None, "point": list(point), "reason": reason}
+            for ms, point in zip(predicted, points, strict=True)
+        ]
+
+
+def latencies(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the network found, in ms: predicted and measured by the target's statistic, then by both."""
+    names = ("predicted_ms", "measured_ms", "measured_floor_ms", "measured_p50_ms", "reason")
+    return {name: entry.get(name) for name in names}
+
+
+def shortlist_of(shortlist: Sequence[Mapping[str, Any]], chosen: int) -> dict[str, Any]:
+    """The networks of a shortlist, which of them was taken, and what measuring them changed."""
+    from hwprof.search.discrete.changes import changes
+
+    found = changes([e["predicted_ms"] for e in shortlist], [e["measured_ms"] for e in shortlist])
+    return {
+        "shortlist": list(shortlist),
+        "chosen": chosen,
+        "changes": None if found is None else {**found.summary(), "text": found.text()},
+    }
+
+
+def shortlist_lines(told: Mapping[str, Any]) -> list[str]:
+    """A search's shortlist as text: predicted and measured of each network, and what changed."""
+    lines = []
+    for number, entry in enumerate(told["shortlist"]):
+        measured = entry["measured_ms"]
+        told_ms = "null" if measured is None else f"{measured:.4g} ms"
+        taken = "  <- taken" if number == told["chosen"] else ""
+        lines.append(
+            f"    {number + 1}  predicted {entry['predicted_ms']:.4g} ms, measured {told_ms}{taken}"
+        )
+    if told["changes"] is not None:
+        lines.append(f"    {told['changes']['text']}")
+    return ["  shortlist, in the order of the search:", *lines]
+
+
+def about(measured: MeasuredTable, settings: SearchSettings) -> dict[str, Any]:
+    composition = measured.latency.composition
+    return {
+        "asked": asdict(settings),
+        "environment_id": measured.environment_id,
+        "table": str(measured.path),
+        "composition": None if composition is None else composition.model,
+    }
+
+
+class Curves:
+    """Notes on standard error, curves for TensorBoard."""
+
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        from hwprof.build.progress import Progress
+
+        self._writer = SummaryWriter(str(folder))
+        self._progress = Progress()
+
+    def __enter__(self) -> Curves:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+
+    def note(self, text: str) -> None:
+        self._progress.note(text)
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        self._writer.add_scalar(name, value, step)

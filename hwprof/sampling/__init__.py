@@ -1,0 +1,1 @@
+"""Sampling: measure what tells the most, and stop when enough is known."""

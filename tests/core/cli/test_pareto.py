@@ -1,0 +1,129 @@
+"""`hwprof pareto` as it is typed: on a simulated device, on counts alone, on a replayed table."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from hwprof.build import BuildOptions, build_lut
+from hwprof.cli.main import cli
+from hwprof.errors import HwprofError
+from hwprof.space import load_space
+from hwprof.space.nb201 import string_from_point
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    path = tmp_path_factory.mktemp("lut") / "lut.parquet"
+    build_lut(BuildOptions("simulated", "tiny", path, target="exact", effort="fast"))
+    return path
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli, ["pareto", *map(str, arguments)])
+
+
+def by_index(space, point):
+    return float(sum(point))
+
+
+def not_a_number(space, point):
+    return float("nan")
+
+
+MINE = f"+{__name__}:by_index"
+
+
+def test_a_front_is_found_and_its_shortlist_measured_beside_what_was_predicted(table, tmp_path):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    command = ("--space", "tiny", "--lut", table, "--objectives", f"{MINE},latency")
+    done = run(*command, "--queries", 60, "--out", tmp_path / "front", "--json")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert told["evaluated"] == 60
+    assert told == json.loads((tmp_path / "front" / "front.json").read_text())
+    assert 2 <= len(told["shortlist"]) <= 5
+    for entry in told["shortlist"]:
+        assert entry["measured_ms"] == pytest.approx(entry["predicted_ms"], rel=0.5)
+        assert entry["values"]["latency"] == pytest.approx(entry["predicted_ms"])
+    assert told["changes"]["measured"] == len(told["shortlist"])
+    text = run(*command, "--queries", 60, "--out", tmp_path / "front")
+    assert "shortlist, predicted and measured:" in text.stdout
+    assert "pairs changed order" in text.stdout
+
+
+def test_counts_need_no_table_and_the_report_says_that_nothing_was_measured(tmp_path):
+    done = run(
+        "--space", "tiny", "--objectives", f"{MINE},parameters,memory", "--queries", 30,
+        "--search", "random", "--out", tmp_path / "front",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "shortlist: not measured (no table: give --lut)" in done.stdout
+    told = json.loads((tmp_path / "front" / "front.json").read_text())
+    assert [one["larger_is_better"] for one in told["objectives"]] == [True, False, False]
+    assert len((tmp_path / "front" / "journal.jsonl").read_text().splitlines()) == 31
+
+
+def test_a_table_of_known_networks_is_replayed(tmp_path):
+    space = load_space("nb201")
+    points = [(0, a, b, 3, c, 1, 1, 0, 0, 0) for a in range(5) for b in range(5) for c in range(5)]
+    columns = {
+        "arch": [string_from_point(space, point) for point in points],
+        "accuracy": [float(sum(point)) for point in points],
+        "board": [1.0 + point[1] + 2 * (4 - point[2]) for point in points],
+    }
+    path = tmp_path / "known.parquet"
+    pq.write_table(pa.table(columns), path)
+    done = run(
+        "--space", "nb201", "--replay", path, "--objectives", "+column:accuracy,column:board",
+        "--queries", 40, "--out", tmp_path / "front", "--json",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["evaluated"] == 40
+    lacking = run(
+        "--space", "nb201", "--replay", path, "--objectives", "+column:watts,column:board",
+        "--out", tmp_path / "never",
+    )  # fmt: skip
+    assert "the table has no column 'watts'; choose of accuracy, board" in str(lacking.exception)
+    assert not (tmp_path / "never").exists()
+
+
+def test_another_search_does_not_go_on_in_the_same_folder(tmp_path):
+    command = ("--space", "tiny", "--objectives", f"{MINE},parameters", "--queries", 20)
+    assert run(*command, "--out", tmp_path / "front").exit_code == 0
+    done = run(*command, "--search", "random", "--out", tmp_path / "front")
+    assert isinstance(done.exception, HwprofError)
+    assert "is of a search with search 'tnd-nas', not 'random'" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("objectives", "told"),
+    [
+        (f"parameters,{__name__}:not_a_number", "not_a_number is nan for network"),
+        ("parameters,latency", "objective latency needs a table: --lut"),
+        ("parameters,energy", "objective energy needs a table: --lut"),
+        ("parameters,column:watts", "needs a table of known networks: --replay"),
+        ("parameters,watts", "objective 'watts' is unknown; choose of parameters, flops"),
+        ("parameters,no_such_module:score", "cannot be imported: No module named"),
+        ("parameters,parameters", "one or more different ones"),
+        ("parameters,predictor:nowhere", "nowhere"),
+    ],
+)
+def test_a_wrong_objective_is_one_line_and_leaves_nothing(objectives, told, tmp_path):
+    done = run("--space", "tiny", "--objectives", objectives, "--out", tmp_path / "front")
+    assert isinstance(done.exception, HwprofError), done.output
+    assert told in str(done.exception)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_energy_that_no_row_has_is_named(table, tmp_path):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    done = run(
+        "--space", "tiny", "--lut", table, "--objectives", "parameters,energy",
+        "--out", tmp_path / "front",
+    )  # fmt: skip
+    assert isinstance(done.exception, HwprofError)
+    assert "energy_mj" in str(done.exception)
+    assert not (tmp_path / "front").exists()
