@@ -50,10 +50,10 @@ def described(report: Report) -> dict[str, Any]:
 
 
 def every_model(
-    table: Lut, composition: Composition, spread: dict[str, bool], chain: bool
+    table: Lut, composition: Composition, spread: dict[str, bool], chain: bool, unstable: bool
 ) -> dict[str, Any]:
     """Each model fitted on the composition's networks and held against the same held-out ones."""
-    fitted = measured_networks(table, composition.scope, composition.networks)
+    fitted = measured_networks(table, composition.scope, composition.networks, allow_unstable=True)
     found = {}
     for fit in fit_models(table, composition.scope, fitted, MODELS.values()):
         tried = replace(
@@ -63,7 +63,7 @@ def every_model(
             error=fit.error,
             sigma=fit.sigma,
         )
-        report = compare(table, tried, spread, chain)
+        report = compare(table, tried, spread, chain, allow_unstable=unstable)
         found[fit.model.name] = {
             "mean_error": report.errors.mean,
             "within_1": report.errors.within[0.01],
@@ -88,6 +88,7 @@ def main() -> None:
     parser.add_argument("--effort", default="normal")
     parser.add_argument("--no-edges", action="store_true")
     parser.add_argument("--behind", action="store_true")
+    parser.add_argument("--allow-unstable", action="store_true")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     chosen = parser.parse_args()
@@ -103,6 +104,7 @@ def main() -> None:
     )  # fmt: skip
     rows_s = time.monotonic() - start
     shared = ["--space", chosen.space, "--effort", chosen.effort, *options]
+    shared += ["--allow-unstable"] * chosen.allow_unstable
     start = time.monotonic()
     count = ["--networks", str(chosen.networks), "--fit-networks", str(chosen.fit)]
     hwprof("validate", str(path), *count, *shared)
@@ -126,10 +128,10 @@ def main() -> None:
         composition = composition_for(table.metadata, setting.scope)
         assert composition is not None
         chain = setting.space.family == "chain"
-        report = compare(table, composition, spread, chain)
+        report = compare(table, composition, spread, chain, allow_unstable=chosen.allow_unstable)
         statistics[statistic] = {
             **described(report),
-            "models": every_model(table, composition, spread, chain),
+            "models": every_model(table, composition, spread, chain, chosen.allow_unstable),
             "networks_ms": [
                 [n.measured_ms, n.predicted_ms, n.raw_ms, n.disagreement] for n in report.networks
             ],

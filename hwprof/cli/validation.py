@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 SHOWN_BLOCKS = 5
 INTERRUPTED = 130
-OF_NETWORKS = ("networks", "statistic", "fit_networks", "measured_in", "plot")
+OF_NETWORKS = ("networks", "statistic", "fit_networks", "measured_in", "allow_unstable", "plot")
+ALLOW_UNSTABLE = click.option(
+    "--allow-unstable", is_flag=True, help="Use networks whose visits disagree too."
+)
 
 
 def narrowing(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -70,13 +73,14 @@ def narrowing(command: Callable[..., Any]) -> Callable[..., Any]:
     "behind-and-terms, or auto for the best by leaving one network out.",
 )
 @click.option("--edges", is_flag=True, help="Measure a pair of neighbours for each edge of the space.")
+@ALLOW_UNSTABLE
 @click.option("--behind", is_flag=True, help="Measure each op of the space behind a neighbour too.")
 @narrowing
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @click.pass_context
 def calibrate(
     context: click.Context, /, path: Path, networks: int, seed: int, model: str, edges: bool,
-    behind: bool, as_json: bool, **narrowed: Any,
+    behind: bool, allow_unstable: bool, as_json: bool, **narrowed: Any,
 ) -> None:  # fmt: skip
     """Fit how the rows of the table at PATH make up a network's latency.
 
@@ -94,7 +98,7 @@ def calibrate(
     with _interruptible(context):
         made = run(
             path, _wanted(narrowed), networks=networks, seed=seed, model=model, edges=edges,
-            behind=behind, progress=Progress(),
+            behind=behind, allow_unstable=allow_unstable, progress=Progress(),
         )  # fmt: skip
     click.echo(json.dumps(made.summary()) if as_json else _calibration_text(path, made))
 
@@ -120,6 +124,7 @@ def calibrate(
     metavar="ENVIRONMENT",
     help="Id of this machine's environment, to hold rows of another one against networks measured here.",
 )
+@ALLOW_UNSTABLE
 @click.option("--plot", type=click.Path(path_type=Path), help="Write a plot, .png or .svg.")
 @click.option(
     "--rebuild",
@@ -134,8 +139,8 @@ def calibrate(
 @click.pass_context
 def validate(
     context: click.Context, /, path: Path, networks: int, seed: int, statistic: str, fit_networks: int,
-    measured_in: str | None, plot: Path | None, rebuild: int | None, max_error: float | None,
-    as_json: bool, **narrowed: Any,
+    measured_in: str | None, allow_unstable: bool, plot: Path | None, rebuild: int | None,
+    max_error: float | None, as_json: bool, **narrowed: Any,
 ) -> None:  # fmt: skip
     """Measure networks that no fit has seen and say how well the table at PATH predicts them.
 
@@ -165,7 +170,8 @@ def validate(
     with _interruptible(context):
         report = run(
             path, _wanted(narrowed), networks=networks, seed=seed, statistic=statistic,
-            fit_networks=fit_networks, measured_in=measured_in, progress=Progress(),
+            fit_networks=fit_networks, measured_in=measured_in, allow_unstable=allow_unstable,
+            progress=Progress(),
         )  # fmt: skip
     click.echo(json.dumps(report.summary()) if as_json else _report_text(path, report))
     if plot is not None:
@@ -245,6 +251,10 @@ def _report_text(path: Path, report: Report) -> str:
     if report.calibrated_now:
         count = len(composition.networks)
         lines.append(f"  the table was uncalibrated: fitted now on {count} other networks")
+    if report.unstable_networks:
+        lines.append(
+            f"  unstable       {report.unstable_networks} of the networks: their own visits disagree"
+        )
     if report.unstable_rows:
         lines.append(
             f"  unstable rows  {report.unstable_rows} ops of these networks have no other number"

@@ -69,7 +69,7 @@ def predictions(table: Lut) -> Predictions | None:
         raise LutError(f"statistic {scope.statistic!r} is unknown; choose of {', '.join(COLUMN_OF)}")
     composition = composition_for(table.metadata, scope)
     try:
-        networks = measured_networks(table, scope, ids, measured_in)
+        networks = measured_networks(table, scope, ids, measured_in, allow_unstable=True)
     except (ArithmeticError, TypeError, ValueError, RecursionError):
         raise LutError(f"{table.path}: the row of a network cannot be read") from None
     timed = [network for network in networks if 0 < network.latency_ms < inf]

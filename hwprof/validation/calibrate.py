@@ -75,6 +75,7 @@ def calibrate(
     model: str = "auto",
     edges: bool = False,
     behind: bool = False,
+    allow_unstable: bool = False,
     progress: Progress | None = None,
 ) -> Calibration:
     """Measure `networks` networks of the table's space where their rows are missing, fit, and store the
@@ -84,6 +85,7 @@ def calibrate(
         model: a name of `MODELS`, or `auto` for the best by leaving one out.
         edges: measure a pair of neighbours for each edge of the space too.
         behind: measure each op of the space behind a fixed neighbour too.
+        allow_unstable: fit on networks whose visits disagree too.
 
     Raises:
         Interrupted: by SIGINT; what was measured is kept, and the same command goes on.
@@ -116,13 +118,13 @@ def calibrate(
         if pairs:
             wall_s += measure(setting, pairs, setting.build.protocol(), progress)
         with old.back_on_error():
-            made, failed = fit_drawn(setting, drawn, model)
+            made, failed = fit_drawn(setting, drawn, model, allow_unstable)
     unstable = unstable_rows(setting.table, setting.scope, setting.space.ops())
     return Calibration(made, len(drawn), len(pairs), failed, wall_s, unstable)
 
 
 def fit_drawn(
-    setting: Setting, drawn: Sequence[Drawn], model: str = "auto"
+    setting: Setting, drawn: Sequence[Drawn], model: str = "auto", allow_unstable: bool = False
 ) -> tuple[tuple[Composition, ...], tuple[tuple[str, str], ...]]:
     """Fit on the rows of these networks, for each statistic, and store the compositions in the table;
     also label and reason of the networks that have no usable row.
@@ -133,21 +135,37 @@ def fit_drawn(
     path = setting.build.out
     table = load_lut(path)
     made = tuple(
-        compose(table, replace(setting.scope, statistic=statistic), setting.space, drawn, model)
+        compose(
+            table,
+            replace(setting.scope, statistic=statistic),
+            setting.space,
+            drawn,
+            model,
+            allow_unstable,
+        )
         for statistic in COLUMN_OF
     )
     store(path, table, made)
-    return made, failures(table, drawn, setting.scope.environment_id, setting.scope.cache)
+    where = setting.scope.environment_id, setting.scope.cache
+    return made, failures(table, drawn, *where, allow_unstable=allow_unstable)
 
 
-def compose(table: Lut, scope: Scope, space: Space, drawn: Sequence[Drawn], model: str) -> Composition:
+def compose(
+    table: Lut,
+    scope: Scope,
+    space: Space,
+    drawn: Sequence[Drawn],
+    model: str,
+    allow_unstable: bool = False,
+) -> Composition:
     """Fit the model, or all that the table has the rows for, on the drawn networks.
 
     Raises:
         LutError: too few of the networks have a number.
         MissingRow: the model uses pairs, and the table lacks one of the space.
     """
-    networks = measured_networks(table, scope, [network.job.job_id for network in drawn])
+    ids = [network.job.job_id for network in drawn]
+    networks = measured_networks(table, scope, ids, allow_unstable=allow_unstable)
     if len(networks) < least_networks(model):
         failed = failures(table, drawn, scope.environment_id, scope.cache)
         raise too_few_usable(len(networks), len(drawn), failed, least_networks(model))
@@ -285,7 +303,12 @@ def measure(
 
 
 def failures(
-    table: Lut, drawn: Sequence[Drawn], environment_id: str | None = None, cache: str | None = None
+    table: Lut,
+    drawn: Sequence[Drawn],
+    environment_id: str | None = None,
+    cache: str | None = None,
+    *,
+    allow_unstable: bool = False,
 ) -> tuple[tuple[str, str], ...]:
     """Label and reason of the drawn networks whose row (of that environment and cache state) is not
     usable."""
@@ -293,7 +316,9 @@ def failures(
     where = {"environment_id": environment_id, "cache": cache}
     rows = table.filter(granularity="network", **{k: v for k, v in where.items() if v is not None})
     pairs = zip(
-        rows.columns(["op_id", "label", "state", "reason"]).to_pylist(), rows.usable(), strict=True
+        rows.columns(["op_id", "label", "state", "reason"]).to_pylist(),
+        rows.usable(allow_unstable),
+        strict=True,
     )
     return tuple(
         (row["label"], f"{row['state']}: {row['reason']}")
@@ -340,8 +365,8 @@ def too_few_usable(usable: int, drawn: int, failed: Sequence[tuple[str, str]], l
     first = f" (first of the others: {failed[0][0]}: {failed[0][1]})" if failed else ""
     return LutError(
         f"{usable} of {drawn} networks have a usable number{first}, {least} is the least; give more "
-        "with --networks, other ones with --seed, or another --op-timeout or --effort; the table is as "
-        "it was"
+        "with --networks, other ones with --seed, or another --op-timeout or --effort, or take "
+        "unstable ones with --allow-unstable; the table is as it was"
     )
 
 

@@ -31,6 +31,7 @@ class MeasuredNetwork:
     flops: int
     latency_ms: float
     passes_ms: tuple[float, ...]
+    state: str
 
     @property
     def disagreement(self) -> float | None:
@@ -42,18 +43,24 @@ class MeasuredNetwork:
 
 
 def measured_networks(
-    table: Lut, scope: Scope, wanted: Iterable[str], measured_in: str | None = None
+    table: Lut,
+    scope: Scope,
+    wanted: Iterable[str],
+    measured_in: str | None = None,
+    *,
+    allow_unstable: bool = False,
 ) -> list[MeasuredNetwork]:
     """The networks of these ids that have a usable row, in this order.
 
     Args:
         measured_in: environment of the networks' rows; None: the scope's.
+        allow_unstable: a row whose visits disagree is usable too.
     """
     where = measured_in or scope.environment_id
     rows = table.filter(granularity="network", environment_id=where, cache=scope.cache)
     found = {
         row["op_id"]: row
-        for row, usable in zip(rows.table.to_pylist(), rows.usable(), strict=True)
+        for row, usable in zip(rows.table.to_pylist(), rows.usable(allow_unstable), strict=True)
         if usable and row[scope.column] is not None
     }
     ids = [op_id for op_id in wanted if op_id in found]
@@ -66,6 +73,7 @@ def measured_networks(
             found[op_id]["flops"],
             found[op_id][scope.column],
             passes.get(op_id, ()),
+            found[op_id]["state"],
         )
         for op_id in ids
     ]

@@ -71,6 +71,7 @@ class Report:
             without them, each network of the fit left out in turn; of the plain sum where none was.
         chain: whether the networks are chains; only these have edges.
         unstable_rows: ops of the networks that are predicted from a row in state `unstable`.
+        unstable_networks: networks whose own visits disagree, where these were allowed.
         failed: label and reason of drawn networks without a usable number.
         measured_in: environment of the networks, where it is not the rows' own.
     """
@@ -91,6 +92,7 @@ class Report:
     without_edges: float | None = None
     chain: bool = True
     unstable_rows: int = 0
+    unstable_networks: int = 0
 
     @property
     def edges_needed(self) -> bool:
@@ -130,6 +132,7 @@ class Report:
             "additive": self.additive,
             "without_edges_mean_error": self.without_edges,
             "unstable_rows": self.unstable_rows,
+            "unstable_networks": self.unstable_networks,
             "worst": [network.summary() for network in self.worst],
             "failed": [{"label": label, "reason": reason} for label, reason in self.failed],
         }

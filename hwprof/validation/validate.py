@@ -53,6 +53,7 @@ def validate(
     statistic: str = "floor",
     fit_networks: int = FIT_NETWORKS,
     measured_in: str | None = None,
+    allow_unstable: bool = False,
     progress: Progress | None = None,
 ) -> Report:
     """Measure `networks` networks that the composition was not fitted on, where their rows are missing,
@@ -64,6 +65,8 @@ def validate(
     Args:
         fit_networks: how many networks an uncalibrated table is calibrated on.
         measured_in: id of this machine's environment, to hold rows of another one against it.
+        allow_unstable: networks whose visits disagree count too, in the fit and held out; the noise
+            floor then has their disagreement in it.
 
     Raises:
         Interrupted: by SIGINT; what was measured is kept, and the same command goes on.
@@ -100,14 +103,16 @@ def validate(
         measure(setting, [network.job for network in (*to_fit, *drawn)], protocol, progress)
         with old.back_on_error():
             if composition is None:
-                fit_drawn(setting, to_fit)
+                fit_drawn(setting, to_fit, allow_unstable=allow_unstable)
             table = load_lut(path)
             composition = composition or composition_for(table.metadata, setting.scope)
             assert composition is not None
             spread = {network.job.job_id: network.spread for network in drawn}
             chain = setting.space.family == "chain"
-            failed = failures(table, drawn, where, setting.scope.cache)
-            report = compare(table, composition, spread, chain, calibrated_now, failed, where)
+            failed = failures(table, drawn, where, setting.scope.cache, allow_unstable=allow_unstable)
+            report = compare(
+                table, composition, spread, chain, calibrated_now, failed, where, allow_unstable
+            )
             _store(path, table, report)
     return report
 
@@ -120,12 +125,14 @@ def compare(
     calibrated_now: bool = False,
     failed: tuple[tuple[str, str], ...] = (),
     measured_in: str | None = None,
+    allow_unstable: bool = False,
 ) -> Report:
     """Predictions against the measured rows of some networks.
 
     Args:
         spread: id of each network -> whether it is of the spread half.
         chain: whether networks of the space are chains.
+        allow_unstable: networks whose visits disagree count too.
 
     Raises:
         LutError: fewer than two of the networks have a number, one was used for the fit, or none of
@@ -134,7 +141,7 @@ def compare(
     scope = composition.scope
     if used := sorted(set(spread) & set(composition.networks)):
         raise LutError(f"network {used[0]} was used for the fit; an error on it would say nothing")
-    truth = measured_networks(table, scope, spread, measured_in)
+    truth = measured_networks(table, scope, spread, measured_in, allow_unstable=allow_unstable)
     if len(truth) < 2:
         raise too_few_usable(len(truth), len(spread), failed, 2)
     fitted = _fitted(table, composition)
@@ -166,6 +173,7 @@ def compare(
         without_edges=without_edges(composition, raw.mean),
         chain=chain,
         unstable_rows=unstable_rows(table, scope, ops),
+        unstable_networks=sum(network.state == "unstable" for network in truth),
     )
 
 
@@ -181,7 +189,7 @@ def without_edges(composition: Composition, sum_error: float) -> float | None:
 
 def _fitted(table: Lut, composition: Composition) -> list[MeasuredNetwork]:
     """The networks of the fit. Raises LutError where the table has none of them."""
-    found = measured_networks(table, composition.scope, composition.networks)
+    found = measured_networks(table, composition.scope, composition.networks, allow_unstable=True)
     if not found:
         raise LutError(
             f"{table.path} has no row of the {len(composition.networks)} networks that its composition "
