@@ -12,9 +12,13 @@ import time
 import pytest
 from hypothesis import HealthCheck, settings
 
-from hwprof.backends.backend import Target
-from hwprof.backends.tvm_rpc import Tracker
-from hwprof.errors import BackendUnavailable
+# Before numpy and torch are imported: two test processes with two threads each get in each other's way.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+from hwprof.backends.backend import Target  # noqa: E402
+from hwprof.backends.tvm_rpc import Tracker  # noqa: E402
+from hwprof.errors import BackendUnavailable  # noqa: E402
 
 # A test that is slow on a busy machine is not wrong.
 settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])

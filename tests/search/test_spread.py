@@ -77,12 +77,12 @@ def test_each_network_costs_its_mean_and_so_many_sigmas(wide: Lut, space: Space,
     for point in itertools.product(*(range(len(p.choices)) for p in space.positions)):
         mean = plain.price([point]).item()
         wanted = mean + 2.0 * by_hand(make, space, point, mean, RELATIVE)
-        assert careful.price([point]).item() == pytest.approx(wanted, rel=1e-12)
+        assert careful.price([point]).item() == pytest.approx(wanted, rel=1e-7)
         hard = torch.nn.functional.one_hot(torch.tensor(point), careful.shape[1]).double()
-        assert careful(hard).item() == pytest.approx(wanted, rel=1e-12)
+        assert careful(hard).item() == pytest.approx(wanted, rel=1e-7)
         parts = careful.breakdown(point)
         assert parts[-1][:2] == ("network", "2 sigma")
-        assert sum(ms for *_, ms in parts) == pytest.approx(wanted, rel=1e-12)
+        assert sum(ms for *_, ms in parts) == pytest.approx(wanted, rel=1e-7)
 
 
 def test_the_interval_of_a_row_is_read_at_the_tables_level(table: Lut, space: Space, make: Any) -> None:
@@ -110,7 +110,7 @@ def test_a_distribution_has_its_formula_and_is_never_above_the_mean_over_network
     mean = plain(shares).item()
     variance = sum((n * WEIGHTS["rows"] * sigma_of(make, op)) ** 2 for op, n in runs.items())
     wanted = mean + 1.5 * sqrt(variance + (RELATIVE * mean) ** 2)
-    assert careful(shares).item() == pytest.approx(wanted, rel=1e-12)
+    assert careful(shares).item() == pytest.approx(wanted, rel=1e-7)
     points = list(itertools.product(*(range(len(p.choices)) for p in space.positions)))
     chances = torch.stack([shares[range(len(p)), p].prod() for p in points])
     assert careful(shares).item() < (chances * careful.price(points)).sum().item()
@@ -129,7 +129,12 @@ def test_rows_without_any_spread_leave_value_and_gradient_alone(
     make: Any, space: Space, save: Callable[..., Lut]
 ) -> None:
     """A square root at 0 would give NaN here."""
-    table = save(with_intervals(make, [0.0] * len(make.pool)))
+    rows = with_intervals(make, [0.0] * len(make.pool))
+    # What single precision holds exactly, as the ends of an interval are stored.
+    same = [
+        dict.fromkeys(("latency_ms", "latency_low_ms", "latency_high_ms"), n / 64) for n in range(1, 99)
+    ]
+    table = save([row | ms for row, ms in zip(rows, same, strict=False)])
     plain = ExpectedLatency(table, space, dtype=F64)
     careful = ExpectedLatency(table, space, sigmas=2.0, dtype=F64)
     gradients = []

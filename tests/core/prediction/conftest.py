@@ -105,7 +105,9 @@ def laws(known):
 
 def network_row(space, point, **changes):
     job = network_job(space, tuple(int(index) for index in point))
-    columns = chain_columns(job.job_id, job.label, job.ops, job.lower())
+    # Without the point, as imported tables have it.
+    label = job.label.partition(":")[0]
+    columns = chain_columns(job.job_id, label, job.ops, job.lower())
     return {**null_row(), **columns, **SHARED, "granularity": "network", "space": space.name, **changes}
 
 

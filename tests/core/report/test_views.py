@@ -152,14 +152,20 @@ def test_metadata_that_are_no_validation_are_a_reason(table, changed, spoiled):
     assert made.reason == "the table's validation is not one that this hwprof reads; validate it again"
 
 
-@pytest.mark.parametrize("spoiled", [{"environment_id": [1]}, {"statistic": "mean"}, {"batch": "one"}])
-def test_a_validation_of_nothing_here_is_no_traceback(table, changed, spoiled):
-    made = prediction(changed(validation=[table.metadata["validation"][0] | spoiled]))
+@pytest.mark.parametrize("spoiled", [{"environment_id": [1]}, {"batch": "one"}])
+def test_a_validation_of_the_wrong_types_is_refused_before_it_is_drawn(table, changed, spoiled):
+    with pytest.raises(LutError, match="is not null or a list of validations"):
+        changed(validation=[table.metadata["validation"][0] | spoiled])
+
+
+def test_a_validation_of_nothing_here_is_no_traceback(table, changed):
+    made = prediction(changed(validation=[table.metadata["validation"][0] | {"statistic": "mean"}]))
     assert isinstance(made, Absent) or "no fit has seen" in made.caption or "no test" in made.caption
 
 
 def test_drift_shows_windows_of_rows_and_sentinels_over_the_visits(table, changed):
-    visits = table.visits.to_pylist()
+    in_time = ("phase", "process", "round")
+    visits = sorted(table.visits.to_pylist(), key=lambda visit: [visit[name] for name in in_time])
     first = min(visit["started_at"] for visit in visits)
     for place, visit in enumerate(visits):
         # Over ten minutes the sentinel becomes 10 % slower.
