@@ -65,7 +65,10 @@ def load_proto(path: Path) -> onnx.ModelProto:
         raise ModelError(f"{path} is no ONNX model: {_first_line(error)}") from None
     if not model.graph.node:
         raise ModelError(f"{path} is no ONNX model, or one without operators")
-    check_external_data(model, path)
+    try:
+        check_external_data(model, path)
+    except UnicodeDecodeError:
+        raise _no_text(str(path)) from None
     return model
 
 
@@ -76,6 +79,13 @@ def model_of(proto: onnx.ModelProto, name: str) -> Model:
         ModelError: control flow, operators of other domains, dynamic or unknown shapes, sparse weights,
             a size beyond the bounds, or shapes that contradict each other. The operator is named.
     """
+    try:
+        return _checked(proto, name)
+    except UnicodeDecodeError:  # protobuf decodes a text only when it is asked for
+        raise _no_text(name) from None
+
+
+def _checked(proto: onnx.ModelProto, name: str) -> Model:
     import onnx
     import onnx.inliner
 
@@ -286,6 +296,10 @@ def _check_dims(tensor: str, dims: Iterable[int], name: str) -> int:
             f"{MAX_RANK} lengths and {MAX_ELEMENTS} elements are taken"
         )
     return prod(lengths)
+
+
+def _no_text(name: str) -> ModelError:
+    return ModelError(f"{name} is damaged: a name in it is no UTF-8; export the model again")
 
 
 def _first(outputs: Iterable[str]) -> str:

@@ -67,6 +67,14 @@ def test_a_damaged_file_ends_in_a_model_or_in_one_line(
     assert "\n" not in said
 
 
+def test_a_name_that_is_no_text_is_one_line(network: onnx.ModelProto, tmp_path: Path) -> None:
+    """Protobuf decodes a text only when it is asked for, and raises then."""
+    name = network.graph.initializer[0].name.encode()
+    path = tmp_path / "m.onnx"
+    path.write_bytes(network.SerializeToString().replace(name, b"\xff" * len(name)))
+    assert "is damaged: a name in it is no UTF-8" in refused(path)
+
+
 def test_folders_and_missing_files_are_refused(tmp_path: Path) -> None:
     assert "is no file" in refused(tmp_path)
     assert "is no file" in refused(tmp_path / "absent.onnx")
