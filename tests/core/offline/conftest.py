@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -72,6 +73,11 @@ if os.environ.get("DEVICE_TFLITE") and "--worker" in sys.orig_argv:
 """
 
 
+def _interruptible() -> None:
+    """A shell that runs the tests in the background hands on that SIGINT is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Device:
     """Runs commands in a folder of its own where hwprof cannot be imported."""
 
@@ -103,7 +109,7 @@ class Device:
         return subprocess.Popen(
             [sys.executable, str(self.jobs / "run.py"), *arguments],
             env={**self._environment, **environment}, cwd=self.jobs.parent, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=_interruptible,
         )  # fmt: skip
 
     def run(self, *arguments: str, **environment: str) -> tuple[int, str]:
