@@ -210,7 +210,7 @@ def _measured(archive: Archive, measured: MeasuredTable | None, count: int) -> d
 
 
 def _text(told: Mapping[str, Any]) -> str:
-    from hwprof.search.discrete.changes import Changes
+    from hwprof.cli.searching import shortlist_lines
 
     units = {one["name"]: one["unit"] for one in told["objectives"]}
     lines = [
@@ -220,14 +220,7 @@ def _text(told: Mapping[str, Any]) -> str:
     lines += [f"  {_values(one['values'], units)}" for one in told["front"]]
     if told["shortlist_reason"] is not None:
         return "\n".join([*lines, f"shortlist: not measured ({told['shortlist_reason']})"])
-    lines.append("shortlist, predicted and measured:")
-    for place, one in enumerate(told["shortlist"]):
-        truth = one["measured_ms"]
-        said = f"null ({one['reason']})" if truth is None else f"{truth:.4g} ms"
-        left = ", no longer on the front" if place in told["dropped"] else ""
-        lines.append(f"  {place + 1}. {one['predicted_ms']:.4g} ms, {said}{left}")
-    if told["changes"] is not None:
-        lines.append(f"  {Changes(**told['changes']).text()}")
+    lines += shortlist_lines(told, dict.fromkeys(told["dropped"], ", no longer on the front"))
     return "\n".join(lines)
 
 

@@ -285,7 +285,7 @@ def _text(told: Mapping[str, Any]) -> str:
     else:
         both = f"floor {told['measured_floor_ms']:.4g}, p50 {told['measured_p50_ms']:.4g}"
         lines.append(f"  measured   {measured:.4g} ms ({both})")
-    lines += shortlist_lines(told)
+    lines += [f"  {line}" for line in shortlist_lines(told, {told["chosen"]: ", taken"})]
     lines.append(
         f"  size       {told['parameters'] / 1e6:.3g} M parameters, {told['flops'] / 1e6:.4g} MFLOPs"
     )

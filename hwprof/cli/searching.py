@@ -103,23 +103,23 @@ def shortlist_of(shortlist: Sequence[Mapping[str, Any]], chosen: int) -> dict[st
     return {
         "shortlist": list(shortlist),
         "chosen": chosen,
-        "changes": None if found is None else {**found.summary(), "text": found.text()},
+        "changes": None if found is None else found.summary(),
     }
 
 
-def shortlist_lines(told: Mapping[str, Any]) -> list[str]:
-    """A search's shortlist as text: predicted and measured of each network, and what changed."""
-    lines = []
-    for number, entry in enumerate(told["shortlist"]):
-        measured = entry["measured_ms"]
-        told_ms = "null" if measured is None else f"{measured:.4g} ms"
-        taken = "  <- taken" if number == told["chosen"] else ""
-        lines.append(
-            f"    {number + 1}  predicted {entry['predicted_ms']:.4g} ms, measured {told_ms}{taken}"
-        )
+def shortlist_lines(told: Mapping[str, Any], marks: Mapping[int, str]) -> list[str]:
+    """A search's shortlist as text: predicted and measured of each network, what is said of some places
+    (`marks`), and what measuring changed."""
+    from hwprof.search.discrete.changes import Changes
+
+    lines = ["shortlist, predicted and measured:"]
+    for place, entry in enumerate(told["shortlist"]):
+        truth = entry["measured_ms"]
+        said = f"null ({entry['reason']})" if truth is None else f"{truth:.4g} ms"
+        lines.append(f"  {place + 1}. {entry['predicted_ms']:.4g} ms, {said}{marks.get(place, '')}")
     if told["changes"] is not None:
-        lines.append(f"    {told['changes']['text']}")
-    return ["  shortlist, in the order of the search:", *lines]
+        lines.append(f"  {Changes(**told['changes']).text()}")
+    return lines
 
 
 def about(measured: MeasuredTable, settings: SearchSettings) -> dict[str, Any]:

@@ -127,7 +127,9 @@ class Delta:
         table = at or self.refresh()
         self._check_inside(table)
         with self._worded("be read"):
-            return pa.table(QueryBuilder().register("delta", table).execute(sql).read_all())
+            return _with_strings(
+                pa.table(QueryBuilder().register("delta", table).execute(sql).read_all())
+            )
 
     def at(self, version: int | None, as_of: datetime | None) -> DeltaTable:
         """The table as it was at a version or time; as it is now if neither is given.
@@ -325,3 +327,19 @@ def _refuse_forks() -> None:
             "this process was forked after its parent had used a store; start it by spawning "
             '(multiprocessing.get_context("spawn"))'
         )
+
+
+def _with_strings(table: pa.Table) -> pa.Table:
+    """Plain strings in place of the views that Delta's reader gives, which Arrow cannot take from."""
+    for number, field in enumerate(table.schema):
+        column = table.column(number)
+        if pa.types.is_dictionary(field.type):
+            texts = [
+                pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(pa.string()))
+                for chunk in column.chunks
+            ]
+            plain = pa.chunked_array(texts, pa.dictionary(field.type.index_type, pa.string()))
+            table = table.set_column(number, field.name, plain.cast(pa.string()))
+        elif pa.types.is_string_view(field.type):
+            table = table.set_column(number, field.name, column.cast(pa.string()))
+    return table

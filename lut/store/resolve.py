@@ -41,7 +41,6 @@ def resolve(stored: pa.Table, rule: str) -> Resolved:
             the rows of tables.
     """
     conflicts = Conflicts(rule)
-    stored = _with_strings(stored)
     # What a refusal names in place of the tables are the batches.
     compared = conform(stored.select(NAMES), COLUMNS).set_column(
         NAMES.index("origin"), "origin", stored.column("batch_id").cast(pa.string())
@@ -64,25 +63,8 @@ def visits_of(kept: pa.Table, visited: pa.Table) -> pa.Table:
     if missing := sorted({*VISITS, "batch_id"} - set(visited.column_names)):
         raise LutError(f"the store's visits have no column {missing[0]}; another tool changed them")
     belonging = [*KEY, "batch_id"]
-    visited = _with_strings(visited)
     theirs = visited.join(kept.select(belonging), belonging, join_type="left semi")
     return theirs.select(VISITS).group_by(VISITS, use_threads=False).aggregate([])
-
-
-def _with_strings(table: pa.Table) -> pa.Table:
-    """Plain strings in place of the views that Delta's reader gives, which Arrow cannot take from."""
-    for number, field in enumerate(table.schema):
-        column = table.column(number)
-        if pa.types.is_dictionary(field.type):
-            texts = [
-                pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(pa.string()))
-                for chunk in column.chunks
-            ]
-            plain = pa.chunked_array(texts, pa.dictionary(field.type.index_type, pa.string()))
-            table = table.set_column(number, field.name, plain.cast(pa.string()))
-        elif pa.types.is_string_view(field.type):
-            table = table.set_column(number, field.name, column.cast(pa.string()))
-    return table
 
 
 def _numbers(rows: pa.Table) -> NDArray[np.int64]:

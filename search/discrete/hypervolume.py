@@ -50,11 +50,3 @@ def _sliced(front: Floats, corner: Floats) -> float:
             below = order[:count, :-1]
             volume += (end - start) * _sliced(below[front_mask(below)], corner[:-1])
     return float(volume)
-
-
-def contributions(values: ArrayLike, reference: ArrayLike) -> Floats:
-    """(networks,): the hypervolume that would be lost without each."""
-    points = np.asarray(values, dtype=np.float64)
-    whole = hypervolume(points, reference)
-    others = (np.delete(points, index, axis=0) for index in range(len(points)))
-    return np.array([whole - hypervolume(rest, reference) for rest in others])
