@@ -10,8 +10,8 @@ worker processes with a limit of address space, and of time for each input. A wo
 is counted and replaced, and what it died of is kept in the folder `--keep`.
 
 What counts as good: the input is refused by a `HwprofError` of one printable line, or all commands work
-on it, print nothing that steers a terminal and write no file. `diff` and `query` are slow and run on one
-input in four.
+on it, print nothing that steers a terminal and write no file. `verify` (with lint), `diff` and `query`
+are slow and run on one input in four.
 """
 
 from __future__ import annotations
@@ -129,13 +129,13 @@ class Examiner:
             ["facts", table],
             ["lut", "show", table, "--json"],
             ["lut", "cite", table, "--bibtex"],
-            ["lut", "verify", table],
         ]
         return (
             quick
             if few
             else [
                 *quick,
+                ["lut", "verify", table],
                 ["lut", "show", table, "--limit", "1000"],
                 ["lut", "diff", table, str(self.whole)],
                 ["lut", "query", table, "select max(label), sum(latency_ms), min(started_at) from lut"],

@@ -69,8 +69,8 @@ def narrowing(command: Callable[..., Any]) -> Callable[..., Any]:
     "--model",
     default="auto",
     show_default=True,
-    help="From rows to networks: sum, scale, terms, edges, scaled-edges, edges-and-terms, behind, "
-    "behind-and-terms, or auto for the best by leaving one network out.",
+    help="From rows to networks: sum, scale, affine, terms, edges, scaled-edges, edges-and-terms, "
+    "behind, behind-and-terms, or auto for the best by leaving one network out.",
 )
 @click.option("--edges", is_flag=True, help="Measure a pair of neighbours for each edge of the space.")
 @ALLOW_UNSTABLE

@@ -20,6 +20,7 @@ TERMS = {
     "cuts": "borders between two ops, of which a chain of n ops has n - 1",
     "cut_mib": "tensors of the ops' borders that are not the network's own, MiB",
     "weight_mib": "weights of the ops, MiB",
+    "once": "1: what a network pays or is spared once, however many ops it has",
 }
 """Name and meaning of each term of a network; a coefficient is in ms per unit (of `rows`: a factor)."""
 
@@ -38,15 +39,17 @@ def op_terms(op: OpSpec) -> dict[str, float]:
     graph = op.lower()
     size = DTYPE_BYTES[op.dtype] / MIB
     border = sum(prod(graph.shapes[name]) for name in (*graph.inputs, *graph.outputs))
-    return {"cuts": 1.0, "cut_mib": border * size, "weight_mib": cost(graph).parameters * size}
+    weights = cost(graph).parameters * size
+    return {"cuts": 1.0, "cut_mib": border * size, "weight_mib": weights, "once": 0.0}
 
 
 def border_terms(first: OpSpec, last: OpSpec) -> dict[str, float]:
-    """What a network's own borders take from each term: they are there alone and in the network."""
+    """What a network adds to each term beside its ops: its own borders are there alone and in the
+    network."""
     size = DTYPE_BYTES[first.dtype] / MIB
     graph = last.lower()
     own = prod(first.shape) + prod(graph.shapes[graph.outputs[0]])
-    return {"cuts": -1.0, "cut_mib": -own * size, "weight_mib": 0.0}
+    return {"cuts": -1.0, "cut_mib": -own * size, "weight_mib": 0.0, "once": 1.0}
 
 
 def network_terms(ops: Sequence[OpSpec], rows_ms: Sequence[float]) -> dict[str, float]:

@@ -88,7 +88,9 @@ WEIGHTS = {"rows": 0.9, "edges": 1.1, "cuts": -0.01, "cut_mib": 0.3, "weight_mib
 
 
 @pytest.mark.parametrize("skips", [True, False])
-@pytest.mark.parametrize("weights", [WEIGHTS, {"rows": 1.02, "cuts": -0.03}])
+@pytest.mark.parametrize(
+    "weights", [WEIGHTS, {"rows": 1.02, "cuts": -0.03}, {"rows": 1.1, "once": -0.2}]
+)
 def test_expectation_is_the_mean_over_every_network(made, skips, weights):
     table, space, composition = made(weights, skips)
     latency = ExpectedLatency(table, space, dtype=torch.float64)
