@@ -30,13 +30,20 @@ def origin_of(metadata: Facts) -> str:
 
 
 def merge_metadata(tables: Sequence[Facts], origins: Set[str]) -> dict[str, Any]:
-    """Metadata of a merged table whose rows come from `origins`.
+    """Metadata of a merged table whose rows come from `origins`: `merge_facts`, and of each origin
+    what its table says of itself.
+
+    A table's title and authors are told of its rows' origin; the merged table has neither.
+    """
+    return {**merge_facts(tables), "merged": _origins(tables, origins)}
+
+
+def merge_facts(tables: Sequence[Facts]) -> dict[str, Any]:
+    """What all these tables say of their rows.
 
     Spaces and environments are united; of an environment that several tables describe, the
     conditions that were read last are kept. Of several compositions or validations of one scope the
     last one is kept. Licences are joined as SPDX does (`A AND B`).
-
-    A table's title and authors are told of its rows' origin; the merged table has neither.
     """
     return {
         "spaces": sorted({space for table in tables for space in table["spaces"]}),
@@ -51,7 +58,6 @@ def merge_metadata(tables: Sequence[Facts], origins: Set[str]) -> dict[str, Any]
             lambda entry: _canonical([entry.get(name) for name in VALIDATION_SCOPE]),
         ),
         "licence": join_licences(table["licence"] for table in tables),
-        "merged": _origins(tables, origins),
     }
 
 

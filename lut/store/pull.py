@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from hwprof.errors import LutError
+from hwprof.lut.merging.metadata import merge_facts
 from hwprof.lut.places.cache import (
     cache_folder,
     cached_table,
@@ -96,27 +97,16 @@ def _write(store: Store, stored: pa.Table, on_conflict: str) -> Path:
 
 
 def _metadata(store: Store, rows: pa.Table) -> dict[str, Any]:
-    """What the tables that the rows came in say of themselves, in one.
-
-    Environments and spaces are those of all, and of several licences all must be kept to. What else
-    there is, fits and validations first, is kept if all tables say the same.
-    """
+    """What the tables that the rows came in say of themselves, as `hwprof lut merge` puts it together;
+    title and authors if all tables say the same."""
     used = set(rows.column("source_id").unique().to_pylist())
     sources = store.told()
     if lost := sorted(used - sources.keys()):
         raise LutError(f"store {store.place} has rows of source {lost[0]}, which it does not describe")
     told = [source for key, source in sources.items() if key in used]
-    licences = {source["licence"] for source in told}
-    if None in licences and len(licences) > 1:
-        logging.getLogger(__name__).warning("some of the tables in %s give no licence", store.place)
     same = {
         key: told[0][key]
         for key in GIVEN
         if told and all(source[key] == told[0][key] for source in told)
     }
-    return {
-        **same,
-        "spaces": sorted({space for source in told for space in source["spaces"]}),
-        "environments": {key: facts for s in told for key, facts in s["environments"].items()},
-        "licence": " AND ".join(sorted(licences - {None})) or None,
-    }
+    return {**same, **merge_facts(told)}

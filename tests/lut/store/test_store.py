@@ -157,11 +157,13 @@ def test_time_travel_by_time(folder, make):
     assert set(latencies(store_to_cache(folder, as_of=start + timedelta(days=2))).values()) == {2.0}
 
 
-def test_tables_of_several_sources_come_in_one_with_the_environments_of_all(folder, make, caplog):
+def test_tables_of_several_sources_come_in_one_as_a_merge_would_make_it(folder, make):
     store = Store(folder)
+    fit = {"scope": {"space": "tiny"}, "fitted_at": "2026-11-20T00:00:00+00:00", "model": "sum"}
+    later = {**fit, "fitted_at": "2026-11-21T00:00:00+00:00", "model": "scale"}
     sources = {
-        make.here: {"licence": "CC-BY-4.0", "spaces": ["tiny"], "composition": []},
-        make.there: {"licence": "CC0-1.0", "spaces": ["nb201"], "composition": None},
+        make.here: {"licence": "CC-BY-4.0", "spaces": ["tiny"], "composition": [later]},
+        make.there: {"licence": "CC0-1.0", "spaces": ["nb201"], "composition": [fit]},
     }
     for number, (environment, told) in enumerate(sources.items()):
         rows = [row | {"environment_id": environment} for row in batch(make, 1.0)]
@@ -173,12 +175,11 @@ def test_tables_of_several_sources_come_in_one_with_the_environments_of_all(fold
     assert told["environments"] == make.metadata["environments"]
     assert told["spaces"] == ["nb201", "tiny"]
     assert told["licence"] == "CC-BY-4.0 AND CC0-1.0"
-    assert told["composition"] is None
-    assert caplog.records == []
+    assert told["composition"] == [later]
     rows = [make.row(make.ops[0], 5.0, environment_id=make.here, cache="evicted")]
     store.append(rows, make.metadata, writer="w", sequence=2)
-    assert load_lut(store_to_cache(folder)).metadata["licence"] == "CC-BY-4.0 AND CC0-1.0"
-    assert "give no licence" in caplog.text
+    told = load_lut(store_to_cache(folder)).metadata
+    assert told["licence"] == "CC-BY-4.0 AND CC0-1.0 AND NOASSERTION"
 
 
 @pytest.mark.parametrize(
