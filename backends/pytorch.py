@@ -23,6 +23,7 @@ from hwprof.backends.backend import (
     Target,
     import_runtime,
 )
+from hwprof.backends.pytorch_memory import allocator_of, set_allocator
 from hwprof.backends.pytorch_package import compile_package, cxx_version, import_inductor
 from hwprof.backends.pytorch_session import (
     Program,
@@ -58,6 +59,11 @@ class PytorchBackend(Backend):
             "contiguous",
             "memory order of images and kernels: NCHW or NHWC",
             ("contiguous", "channels_last"),
+        ),
+        "allocator": Option(
+            "kept",
+            "kept: glibc keeps the memory that was freed; system: as the C library does (cpu only)",
+            ("kept", "system"),
         ),
         "tf32": Option(
             "off", "whether float32 products may round to TF32 (cuda only)", ("off", "on")
@@ -125,6 +131,8 @@ class PytorchBackend(Backend):
 
             torch = import_runtime("torch", INSTALL)
             found |= cuda_environment(torch, index) | {"tf32": self.option(target, "tf32")}
+        else:
+            found["allocator"] = allocator_of(self.option(target, "allocator"))
         return found
 
     def compile(self, graph: Graph, target: Target) -> Artifact:
@@ -175,6 +183,7 @@ class PytorchBackend(Backend):
             from hwprof.backends.pytorch_cuda import CudaSession
 
             return CudaSession(program, index, channels_last, mode == "cudagraph", rng)
+        set_allocator(self.option(target, "allocator"))
         weights = {
             name: place_weight(values, channels_last, rng) for name, values in program.weights.items()
         }
@@ -201,6 +210,10 @@ class PytorchBackend(Backend):
         if not on_cuda and self.option(target, "mode") == "cudagraph":
             raise BackendUnavailable(
                 "--option mode=cudagraph needs --target cuda; on cpu choose eager or compile"
+            )
+        if on_cuda and self.option(target, "allocator") != "kept":
+            raise BackendUnavailable(
+                "--option allocator=system needs --target cpu; CUDA tensors have an allocator of torch"
             )
         if not on_cuda and self.option(target, "tf32") == "on":
             raise BackendUnavailable("--option tf32=on needs --target cuda; leave it off on cpu")

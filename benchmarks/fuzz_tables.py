@@ -41,6 +41,7 @@ MOST_BYTES = 1 << 16
 SLOW_ONES = 4
 """One input in so many is tried with the slow commands too."""
 BEGINNING = re.compile(r"(/\S+|'[^']*'|\"[^\"]*\"|[\d.,]+)")
+KEPT = re.compile(r" \[(\S+)\]$")
 WRONG = ("crash", "hang", "exception", "message", "output", "wrote")
 
 
@@ -201,9 +202,14 @@ def work(engine: str, seed: int, inputs: int, seeds: Path, memory_mib: int) -> N
         (seeds / f"{folder.name}.input").write_bytes(bytes([visits]) + data)
         print("trying", flush=True)
         start = time.monotonic()
-        outcome = examiner.examine(data, visits)
+        outcome = " ".join(examiner.examine(data, visits).split())
+        seconds = time.monotonic() - start
+        if outcome.startswith(WRONG):  # under a name of its own: the next input comes at once
+            kept = f"{folder.name}.{zlib.crc32(data):08x}"
+            (seeds / kept).write_bytes(bytes([visits]) + data)
+            outcome += f" [{kept}]"
         peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-        print(f"{time.monotonic() - start:.3f}\t{peak_mib}\t{outcome}", flush=True)
+        print(f"{seconds:.3f}\t{peak_mib}\t{outcome}", flush=True)
 
     print(folder.name, flush=True)
     if engine == "structure":
@@ -365,7 +371,9 @@ class Campaign:
         if outcome.startswith(WRONG) and len(self.kept) < self.arguments.most_kept:
             self.arguments.keep.mkdir(parents=True, exist_ok=True)
             place = self.arguments.keep / f"{len(self.kept)}.input"
-            shutil.copy(self.arguments.seeds / f"{worker.folder}.input", place)
+            named = KEPT.search(outcome)
+            name = named[1] if named else f"{worker.folder}.input"
+            shutil.copy(self.arguments.seeds / name, place)
             self.kept.append(f"{place.name}: {outcome}")
 
     def _ended(self, worker: Worker, how: str) -> None:

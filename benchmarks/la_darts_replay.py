@@ -18,8 +18,8 @@ search ends alike: of the argmax, 500 cells drawn from its distribution and the 
 the ten best of these, the one with the lowest predicted error, for an aware search under the target; the
 latencies of five are looked up, and the first that is at most 1 % above its target is taken. What is
 reported is the table's own accuracy and latency of it, and how much accuracy the best of all cells that
-are as fast would lose (`best_possible_lost`). Weights, steps and temperatures were chosen on seed 0, which
-is left out (`--first-seed`).
+are as fast would lose (`best_possible_lost`). Weights, steps and temperatures were chosen on seed 0,
+which is left out (`--first-seed`).
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ class Chunk:
     """A column in one row group.
 
     Attributes:
+        path: names from the schema's root to it.
         kind: its physical type.
         encodings: of its pages.
         start: where its first page begins, which may be a dictionary.
@@ -34,6 +35,7 @@ class Chunk:
         histogram: how many levels it is told to have; 0 where it is not told.
     """
 
+    path: tuple[bytes, ...]
     kind: int
     encodings: tuple[int, ...]
     num_values: int
@@ -83,7 +85,7 @@ def read_footer(data: bytes) -> Footer:
 
 
 def check_flat(footer: Footer) -> None:
-    """Check that no column is nested, and that row groups and schema agree on their types.
+    """Check that no column is nested, and that row groups and schema agree on names and types.
 
     Raises:
         ValueError: otherwise.
@@ -93,9 +95,12 @@ def check_flat(footer: Footer) -> None:
         if repetition not in (REQUIRED, OPTIONAL) or (5 in element and _value(element, 5, I32)):
             raise ValueError(f"column {place} is nested")
         kind, levels = _value(element, 1, I32), (0, repetition + 1)
+        path = (_value(element, 4, BINARY),)
         for chunk in (group.chunks[place] for group in footer.groups):
             if chunk.kind != kind or chunk.histogram not in levels:
                 raise ValueError(f"column {place} is of type {kind} here and {chunk.kind} there")
+            if chunk.path != path:
+                raise ValueError(f"column {place} has one name here and another there")
 
 
 def _row_group(fields: Struct, columns: int) -> RowGroup:
@@ -135,6 +140,7 @@ def _chunk(fields: Struct) -> Chunk:
     if (1 in sizes and kind != BYTE_ARRAY) or (2 in sizes and len(_list(sizes, 2, I64)) > 1):
         raise ValueError("a column has a histogram of another type")
     return Chunk(
+        _list(meta, 3, BINARY),
         kind,
         _list(meta, 2, I32),
         _value(meta, 5, I64),

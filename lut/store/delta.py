@@ -8,10 +8,10 @@ import os
 import random
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
@@ -20,6 +20,8 @@ from hwprof.lut.places.place import INSTALL
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
+
+T = TypeVar("T")
 
 FORMAT = 1
 FORMAT_KEY = "hwprof.store"
@@ -33,6 +35,10 @@ FIRST_PAUSE_S = 0.01
 LONGEST_PAUSE_S = 2.0
 # Commits that fail although nobody else has committed: then it is no conflict.
 FRUITLESS_TRIES = 5
+# A folder that others write to meanwhile may be listed with a commit but without the one before it:
+# Delta takes that for a damaged log. Of 8 processes with 1,000 appends each two were told so.
+GAP = "found gap"
+GAP_TRIES = 8
 
 _first_used_in: int | None = None
 
@@ -81,7 +87,7 @@ class Delta:
             LutError: the table cannot be written: no rights, space or network, or it is no store's.
         """
         from deltalake import CommitProperties, Transaction, write_deltalake
-        from deltalake.exceptions import CommitFailedError
+        from deltalake.exceptions import CommitFailedError, DeltaError
 
         data = data.select(self.schema.names).cast(self.schema)
         mine = CommitProperties(
@@ -93,16 +99,16 @@ class Delta:
             before = table.version()
             last = table.transaction_version(writer)
             if last is not None and last >= sequence:
-                return Commit(False, before, retries)
+                return Commit(retries > 0, before, retries)  # a try may fail behind its commit
             try:
-                with self._worded("be written", but=CommitFailedError):
+                with self._worded("be written", but=DeltaError):
                     write_deltalake(table, data, mode="append", commit_properties=mine)
                 break
-            except CommitFailedError as error:
+            except DeltaError as error:
+                if not isinstance(error, CommitFailedError) and GAP not in str(error):
+                    raise self._failure("be written", error) from error
                 retries += 1
-                time.sleep(
-                    random.uniform(0, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(retries, 20)))
-                )
+                _pause(retries)
                 self.refresh()
                 fruitless = fruitless + 1 if table.version() == before else 0
                 if fruitless == FRUITLESS_TRIES:
@@ -141,13 +147,13 @@ class Delta:
 
         now = self.refresh()
         with self._worded("be read"):
-            table = DeltaTable(self.uri, storage_options=self._options)
+            table = _listed(lambda: DeltaTable(self.uri, storage_options=self._options))
             if version is not None:
                 if not 0 <= version <= now.version():
                     raise LutError(f"{self.uri} has no version {version}; it has 0 to {now.version()}")
-                table.load_as_version(version)
+                _listed(lambda: table.load_as_version(version))
             elif as_of is not None:
-                table.load_as_version(as_of)
+                _listed(lambda: table.load_as_version(as_of))
         return table
 
     def compact(self, forget_days: int | None) -> dict[str, int]:
@@ -205,7 +211,7 @@ class Delta:
         """
         table = self.table()
         with self._worded("be read"):
-            table.update_incremental()
+            _listed(table.update_incremental)
         return table
 
     def exists(self) -> bool:
@@ -224,7 +230,7 @@ class Delta:
                 raise LutError(f"{self.uri} holds no store; hwprof lut push TABLE delta+PLACE makes one")
             self._create()
         with self._worded("be read"):
-            table = DeltaTable(self.uri, storage_options=self._options)
+            table = _listed(lambda: DeltaTable(self.uri, storage_options=self._options))
             self._check_format(table.metadata().configuration)
         return table
 
@@ -303,6 +309,24 @@ class Delta:
         return LutError(
             f"store {self.uri} cannot {what}: {line[:300]}; check the name, space and rights"
         )
+
+
+def _listed(action: Callable[[], T]) -> T:
+    """What an action gives that lists the log, done again where the list had a gap."""
+    from deltalake.exceptions import DeltaError
+
+    for tries in range(1, GAP_TRIES):
+        try:
+            return action()
+        except DeltaError as error:
+            if GAP not in str(error):
+                raise
+            _pause(tries)
+    return action()
+
+
+def _pause(tries: int) -> None:
+    time.sleep(random.uniform(0, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(tries, 20))))
 
 
 def import_deltalake() -> None:

@@ -188,6 +188,7 @@ def test_threads_are_set_for_each_session():
     [
         (Target("cpu", options={"mode": "cudagraph"}), "mode=cudagraph needs --target cuda"),
         (Target("cpu", options={"tf32": "on"}), "tf32=on needs --target cuda"),
+        (Target("cuda", options={"allocator": "system"}), "allocator=system needs --target cpu"),
         (Target("cpu", options={"mode": "fast"}), "mode='fast' .* eager, compile, cudagraph"),
         (Target("tpu"), "'tpu' is unknown to pytorch; choose of cpu, cuda, cuda:1"),
         (Target("cuda:x"), "'cuda:x' is unknown"),

@@ -6,6 +6,7 @@ from io import BytesIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -73,3 +74,16 @@ def test_a_footer_says_what_arrow_reads_in_it(data):
     check_flat(found)
     assert found.num_rows == rows
     assert as_we_read_it(found) == as_arrow_reads_it(pq.read_metadata(file))
+
+
+def test_a_chunk_of_another_name_is_refused():
+    """Arrow reads by place; asked for this name, pyarrow raised UnicodeDecodeError."""
+    file = BytesIO()
+    pq.write_table(pa.table({"latency_ms": [1.0]}), file, store_schema=False)
+    raw = footer_of(file.getvalue())
+    assert raw.count(b"latency_ms") == 2  # in the schema, and in the only chunk
+    first = raw.index(b"latency_ms")
+    place = raw.index(b"latency_ms", first + 1)
+    changed = read_footer(raw[:place] + b"latency\x94ms" + raw[place + 10 :])
+    with pytest.raises(ValueError, match="column 0 has one name here and another there"):
+        check_flat(changed)
