@@ -85,6 +85,7 @@ def main() -> None:
     parser.add_argument("--space", default="s3nas")
     parser.add_argument("--networks", type=int, default=100)
     parser.add_argument("--fit", type=int, default=30)
+    parser.add_argument("--seed", default="0", help="which networks are drawn")
     parser.add_argument("--effort", default="normal")
     parser.add_argument("--no-edges", action="store_true")
     parser.add_argument("--behind", action="store_true")
@@ -103,7 +104,7 @@ def main() -> None:
         *target, *options,
     )  # fmt: skip
     rows_s = time.monotonic() - start
-    shared = ["--space", chosen.space, "--effort", chosen.effort, *options]
+    shared = ["--space", chosen.space, "--effort", chosen.effort, "--seed", chosen.seed, *options]
     shared += ["--allow-unstable"] * chosen.allow_unstable
     start = time.monotonic()
     count = ["--networks", str(chosen.networks), "--fit-networks", str(chosen.fit)]
@@ -149,6 +150,7 @@ def main() -> None:
     result = {
         "networks": chosen.networks,
         "fit_networks": chosen.fit,
+        "seed": int(chosen.seed),
         "op_rows": states,
         "seconds": {
             "rows": round(rows_s, 1),
