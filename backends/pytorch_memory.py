@@ -14,8 +14,8 @@ _asked: list[str] = []
 
 
 def allocator_of(wanted: str) -> str:
-    """What the option `allocator` comes to on this machine: `glibc, kept` or `system`."""
-    return "glibc, kept" if wanted == "kept" and _mallopt() is not None else "system"
+    """What the option `allocator` comes to on this machine: without glibc there is only `system`."""
+    return "kept" if wanted == "kept" and _mallopt() is not None else "system"
 
 
 def set_allocator(wanted: str) -> None:

@@ -34,12 +34,12 @@ for allocator in sys.argv[1:]:
     except BackendError as error:
         found.append(str(error))
         continue
-    for _ in range(3):
+    counts = []
+    for _ in range(21):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         session.run()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(10):
-        session.run()
-    found.append((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 10)
+        counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    found.append(float(np.median(counts)))  # the heap may still grow in the first calls
 print(json.dumps(found))
 """
 needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
@@ -71,7 +71,7 @@ def test_a_process_has_one_allocator():
 @needs_glibc
 def test_the_environment_names_what_is_in_force(monkeypatch):
     backend = PytorchBackend()
-    assert backend.environment(Target("cpu"))["allocator"] == "glibc, kept"
+    assert backend.environment(Target("cpu"))["allocator"] == "kept"
     alone = Target("cpu", options={"allocator": "system"})
     assert backend.environment(alone)["allocator"] == "system"
     monkeypatch.setattr(pytorch_memory, "_mallopt", lambda: None)
