@@ -67,7 +67,7 @@ def join_licences(licences: Iterable[str | None]) -> str | None:
         term for licence in licences for term in (licence or NO_LICENCE).split(JOINED) if term.strip()
     }
     bracketed = {f"({term})" if " OR " in term and not term.startswith("(") else term for term in terms}
-    return None if bracketed == {NO_LICENCE} else JOINED.join(sorted(bracketed))
+    return None if bracketed <= {NO_LICENCE} else JOINED.join(sorted(bracketed))
 
 
 def check_identities(tables: Sequence[tuple[Path, Facts]]) -> None:

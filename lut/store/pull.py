@@ -98,15 +98,14 @@ def _write(store: Store, stored: pa.Table, on_conflict: str) -> Path:
 
 def _metadata(store: Store, rows: pa.Table) -> dict[str, Any]:
     """What the tables that the rows came in say of themselves, as `hwprof lut merge` puts it together;
-    title and authors if all tables say the same."""
+    what it does not, title and authors, if all tables say the same."""
     used = set(rows.column("source_id").unique().to_pylist())
     sources = store.told()
     if lost := sorted(used - sources.keys()):
         raise LutError(f"store {store.place} has rows of source {lost[0]}, which it does not describe")
     told = [source for key, source in sources.items() if key in used]
-    same = {
-        key: told[0][key]
-        for key in GIVEN
-        if told and all(source[key] == told[0][key] for source in told)
-    }
-    return {**same, **merge_facts(told)}
+    facts = merge_facts(told)
+    for key in set(GIVEN) - facts.keys():
+        if told and all(source[key] == told[0][key] for source in told):
+            facts[key] = told[0][key]
+    return facts

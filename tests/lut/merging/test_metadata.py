@@ -17,6 +17,7 @@ LICENCES = st.sampled_from([None, "MIT", "CC-BY-4.0", "MIT OR Apache-2.0", "CC0-
 @pytest.mark.parametrize(
     ("licences", "joined"),
     [
+        ([], None),
         ([None, None], None),
         (["MIT", "MIT"], "MIT"),
         (["MIT", "CC-BY-4.0"], "CC-BY-4.0 AND MIT"),

@@ -536,7 +536,8 @@ def test_rows_that_a_stranger_wrote_wrongly_are_one_line(folder, make):
 
 def test_a_version_without_rows_is_an_empty_table(folder, make):
     Store(folder).append(batch(make, 1.0), make.metadata, writer="w", sequence=0)
-    assert len(load_lut(store_to_cache(folder, version=0))) == 0
+    table = load_lut(store_to_cache(folder, version=0))
+    assert (len(table), table.metadata["licence"]) == (0, None)
 
 
 def test_the_commands_work_on_a_store(folder, lut, run, tmp_path, monkeypatch):
