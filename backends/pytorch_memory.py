@@ -9,13 +9,12 @@ from hwprof.errors import BackendError
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Of glibc's malloc.h."""
 
-_asked: list[str] = []
-"""What this process's first session asked for. glibc never adapts its thresholds again once told."""
+_in_force: str | None = None
 
 
 def allocator_of(wanted: str) -> str:
     """What the option `allocator` comes to on this machine: without glibc there is only `system`."""
-    return "kept" if wanted == "kept" and _mallopt() is not None else "system"
+    return wanted if _has_mallopt() else "system"
 
 
 def set_allocator(wanted: str) -> None:
@@ -26,24 +25,30 @@ def set_allocator(wanted: str) -> None:
     had 5,000 page faults a call, 15 % of its CPU time.
 
     Raises:
-        BackendError: a session of this process asked for the other.
+        BackendError: glibc refuses, or a session of this process has the other: once told, glibc never
+            adapts its thresholds again.
     """
-    if not _asked:
-        _asked.append(wanted)
-        mallopt = _mallopt()
-        if wanted == "kept" and mallopt is not None:
-            mallopt(M_MMAP_MAX, 0)
-            mallopt(M_TRIM_THRESHOLD, -1)
-    if _asked[0] != wanted:
+    global _in_force
+    allocator = allocator_of(wanted)
+    if _in_force is None:
+        if allocator == "kept":
+            _keep_freed_memory()
+        _in_force = allocator
+    if _in_force != allocator:
         raise BackendError(
-            f"allocator={wanted} is asked for in a process whose sessions have allocator={_asked[0]}; "
-            "use another process"
+            f"allocator={allocator} is asked for in a process whose sessions have "
+            f"allocator={_in_force}; use another process"
         )
 
 
-def _mallopt() -> ctypes._NamedFuncPointer | None:
+def _keep_freed_memory() -> None:
+    mallopt = ctypes.CDLL(None).mallopt
+    if not (mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1)):
+        raise BackendError("the C library does not keep freed memory; give --option allocator=system")
+
+
+def _has_mallopt() -> bool:
     try:
-        found: ctypes._NamedFuncPointer = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return None  # not glibc: macOS, musl, Windows
-    return found
+        return hasattr(ctypes.CDLL(None), "mallopt")
+    except (OSError, TypeError):
+        return False  # Windows

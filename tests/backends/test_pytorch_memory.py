@@ -6,12 +6,14 @@ import json
 import platform
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from hwprof.backends import pytorch_memory
 from hwprof.backends.backend import Target
 from hwprof.backends.pytorch import PytorchBackend
+from hwprof.errors import BackendError
 
 pytest.importorskip("torch", reason="torch is not installed")
 
@@ -68,11 +70,25 @@ def test_a_process_has_one_allocator():
     assert refusal.startswith("allocator=system is asked for in a process whose sessions have")
 
 
+@pytest.mark.parametrize(
+    ("wanted", "has_mallopt", "told"),
+    [("kept", True, "kept"), ("system", True, "system"), ("kept", False, "system")],
+)
+def test_the_environment_names_what_is_in_force(monkeypatch, wanted, has_mallopt, told):
+    monkeypatch.setattr(pytorch_memory, "_has_mallopt", lambda: has_mallopt)
+    target = Target("cpu", options={"allocator": wanted})
+    assert PytorchBackend().environment(target)["allocator"] == told
+
+
 @needs_glibc
-def test_the_environment_names_what_is_in_force(monkeypatch):
-    backend = PytorchBackend()
-    assert backend.environment(Target("cpu"))["allocator"] == "kept"
-    alone = Target("cpu", options={"allocator": "system"})
-    assert backend.environment(alone)["allocator"] == "system"
-    monkeypatch.setattr(pytorch_memory, "_mallopt", lambda: None)
-    assert backend.environment(Target("cpu"))["allocator"] == "system"
+def test_glibc_is_known_where_it_is():
+    assert PytorchBackend().environment(Target("cpu"))["allocator"] == "kept"
+
+
+def test_a_c_library_that_keeps_nothing_is_told(monkeypatch):
+    monkeypatch.setattr(pytorch_memory, "_in_force", None)
+    monkeypatch.setattr(pytorch_memory, "_has_mallopt", lambda: True)
+    refusing = SimpleNamespace(mallopt=lambda name, value: 0)
+    monkeypatch.setattr(pytorch_memory.ctypes, "CDLL", lambda name: refusing)
+    with pytest.raises(BackendError, match="give --option allocator=system"):
+        pytorch_memory.set_allocator("kept")
