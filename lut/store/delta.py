@@ -143,17 +143,15 @@ class Delta:
         Raises:
             LutError: there is no such version, or the table is not there or no store's.
         """
-        from deltalake import DeltaTable
-
         now = self.refresh()
+        wanted = as_of if version is None else version
+        if wanted is None:
+            return now
+        if version is not None and not 0 <= version <= now.version():
+            raise LutError(f"{self.uri} has no version {version}; it has 0 to {now.version()}")
         with self._worded("be read"):
-            table = _listed(lambda: DeltaTable(self.uri, storage_options=self._options))
-            if version is not None:
-                if not 0 <= version <= now.version():
-                    raise LutError(f"{self.uri} has no version {version}; it has 0 to {now.version()}")
-                _listed(lambda: table.load_as_version(version))
-            elif as_of is not None:
-                _listed(lambda: table.load_as_version(as_of))
+            table = self._loaded()
+            _listed(lambda: table.load_as_version(wanted))
         return table
 
     def compact(self, forget_days: int | None) -> dict[str, int]:
@@ -222,15 +220,18 @@ class Delta:
         with self._worded("be reached"):
             return DeltaTable.is_deltatable(self.uri, self._options)
 
-    def _opened(self, create: bool) -> DeltaTable:
+    def _loaded(self) -> DeltaTable:
         from deltalake import DeltaTable
 
+        return _listed(lambda: DeltaTable(self.uri, storage_options=self._options))
+
+    def _opened(self, create: bool) -> DeltaTable:
         if not self.exists():
             if not create:
                 raise LutError(f"{self.uri} holds no store; hwprof lut push TABLE delta+PLACE makes one")
             self._create()
         with self._worded("be read"):
-            table = _listed(lambda: DeltaTable(self.uri, storage_options=self._options))
+            table = self._loaded()
             self._check_format(table.metadata().configuration)
         return table
 
@@ -287,7 +288,8 @@ class Delta:
         from deltalake.exceptions import CommitFailedError
 
         with self._worded("be compacted", but=CommitFailedError):
-            done: dict[str, Any] = self.table().optimize.compact(target_size=target_bytes)
+            table = self.table()
+            done: dict[str, Any] = _listed(lambda: table.optimize.compact(target_size=target_bytes))
             return done
 
     @contextlib.contextmanager

@@ -341,6 +341,25 @@ def test_a_list_of_the_log_that_others_grow_is_made_again(folder, make, monkeypa
     assert list_store(folder).rows == 2 * len(make.ops)
 
 
+def test_compacting_beside_writers_lists_the_log_again_too(folder, make, monkeypatch):
+    from deltalake.exceptions import DeltaError
+    from deltalake.table import TableOptimizer
+
+    store = Store(folder)
+    for number in range(3):
+        store.append(batch(make, 1.0), make.metadata, writer="w", sequence=number)
+    real, gaps = TableOptimizer.compact, iter([GAP, GAP])
+
+    def compact(optimizer, **options):
+        if failure := next(gaps, None):
+            raise DeltaError(failure)
+        return real(optimizer, **options)
+
+    monkeypatch.setattr(deltas, "FIRST_PAUSE_S", 0)
+    monkeypatch.setattr(TableOptimizer, "compact", compact)
+    assert store.compact()["rows"]["files_merged"] == 3
+
+
 def test_a_log_that_lacks_a_commit_is_damaged(folder, make, monkeypatch):
     store = Store(folder)
     for number in range(4):
