@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import re
 import resource
@@ -41,7 +42,7 @@ MOST_BYTES = 1 << 16
 SLOW_ONES = 4
 """One input in so many is tried with the slow commands too."""
 BEGINNING = re.compile(r"(/\S+|'[^']*'|\"[^\"]*\"|[\d.,]+)")
-KEPT = re.compile(r" \[(\S+)\]$")
+TRYING = "trying "
 WRONG = ("crash", "hang", "exception", "message", "output", "wrote")
 
 
@@ -173,16 +174,21 @@ class Examiner:
 
     def _facts(self) -> str:
         """What the files say of their columns, asked through Python: Arrow may end the process."""
+        from hwprof.errors import LutError
         from hwprof.lut.reading import open_table, open_visits
 
         for stored in (open_table(self.table), open_visits(self.visits)):
-            metadata = stored.file.metadata
-            for group in (metadata.row_group(number) for number in range(metadata.num_row_groups)):
-                assert all(each.column_index < metadata.num_columns for each in group.sorting_columns)
-                for chunk in (group.column(place) for place in range(group.num_columns)):
-                    # A date that Python cannot hold.
-                    with contextlib.suppress(OverflowError):
-                        chunk.to_dict()
+            facts = stored.facts
+            numbers = range(facts.num_row_groups)
+            for group in map(facts.row_group, numbers):
+                assert all(each.column_index < facts.num_columns for each in group.sorting_columns)
+            for place in range(facts.num_columns):
+                with contextlib.suppress(LutError):
+                    stored.statistics(facts.schema.column(place).path, numbers)
+                    for group in map(facts.row_group, numbers):
+                        # A date that Python cannot hold.
+                        with contextlib.suppress(OverflowError):
+                            group.column(place).to_dict()
         return ""
 
 
@@ -198,16 +204,17 @@ def work(engine: str, seed: int, inputs: int, seeds: Path, memory_mib: int) -> N
     limit = virtual_bytes() + (memory_mib << 20)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
+    numbers = itertools.count()
+
     def tried(data: bytes, visits: bool) -> None:
-        (seeds / f"{folder.name}.input").write_bytes(bytes([visits]) + data)
-        print("trying", flush=True)
+        input_file = seeds / f"{folder.name}.{next(numbers)}.input"
+        input_file.write_bytes(bytes([visits]) + data)
+        print(TRYING + input_file.name, flush=True)
         start = time.monotonic()
         outcome = " ".join(examiner.examine(data, visits).split())
         seconds = time.monotonic() - start
-        if outcome.startswith(WRONG):  # under a name of its own: the next input comes at once
-            kept = f"{folder.name}.{zlib.crc32(data):08x}"
-            (seeds / kept).write_bytes(bytes([visits]) + data)
-            outcome += f" [{kept}]"
+        if not outcome.startswith(WRONG):
+            input_file.unlink()
         peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
         print(f"{seconds:.3f}\t{peak_mib}\t{outcome}", flush=True)
 
@@ -293,7 +300,7 @@ class Worker:
             env={**os.environ, "MALLOC_ARENA_MAX": "2", "COLUMNS": "200"},
         )  # fmt: skip
         self.heard_at = time.monotonic()
-        self.trying = False
+        self.trying = ""
         self.folder = ""
         self._partial = b""
 
@@ -354,26 +361,25 @@ class Campaign:
         for line in lines or ():
             if not worker.folder:
                 worker.folder = line
-            elif line == "trying":
-                worker.trying = True
+            elif line.startswith(TRYING):
+                worker.trying = line.removeprefix(TRYING)
             else:
                 seconds, peak_mib, outcome = line.split("\t", 2)
-                worker.trying = False
-                worker.done += 1
                 self.slowest_s = max(self.slowest_s, float(seconds))
                 self.peak_mib = max(self.peak_mib, int(peak_mib))
                 self._count(worker, outcome)
         return lines is not None
 
     def _count(self, worker: Worker, outcome: str) -> None:
+        """The input that the worker is at came to this."""
+        tried, worker.trying = worker.trying, ""
+        worker.done += 1
         self.outcomes[outcome] += 1
         self.by_engine[worker.engine] += 1
         if outcome.startswith(WRONG) and len(self.kept) < self.arguments.most_kept:
             self.arguments.keep.mkdir(parents=True, exist_ok=True)
             place = self.arguments.keep / f"{len(self.kept)}.input"
-            named = KEPT.search(outcome)
-            name = named[1] if named else f"{worker.folder}.input"
-            shutil.copy(self.arguments.seeds / name, place)
+            shutil.copy(self.arguments.seeds / tried, place)
             self.kept.append(f"{place.name}: {outcome}")
 
     def _ended(self, worker: Worker, how: str) -> None:
@@ -381,7 +387,6 @@ class Campaign:
         code = worker.process.wait()
         error = worker.process.stderr.read().decode(errors="replace") if worker.process.stderr else ""
         if worker.trying:
-            worker.done += 1
             self._count(worker, f"{how} {code}")
         elif not worker.done:
             raise SystemExit(f"a worker did not start: {error[-2000:]}")

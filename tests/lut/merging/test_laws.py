@@ -14,7 +14,7 @@ from hwprof.lut import load_lut, write_lut
 from hwprof.lut.merging import merge
 
 FEW = settings(
-    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 CHOSEN = ("newest", "most-precise")
 # Which op, in which environment, in which of four measurements; the same choice twice is the same row.
