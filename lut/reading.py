@@ -73,9 +73,18 @@ class StoredTable:
     today: tuple[Column, ...]
 
     @property
-    def file(self) -> pq.ParquetFile:
-        """The file, for what `read` does not do. Nothing that is read through it is checked."""
-        return self.columns.file
+    def facts(self) -> pq.FileMetaData:
+        """See `Columns.facts`."""
+        return self.columns.facts
+
+    def statistics(self, name: str, row_groups: Sequence[int]) -> list[pq.Statistics | None]:
+        """What the footer says of a column's values, for each of some row groups.
+
+        Raises:
+            LutError: it contradicts itself.
+        """
+        with _worded(self.path):
+            return self.columns.statistics(name, row_groups)
 
     def read(self, names: Sequence[str], row_groups: Sequence[int] | None = None) -> pa.Table:
         """The named columns, those of few values dictionary-encoded; of some row groups or of all.
@@ -101,7 +110,7 @@ class StoredTable:
         return [name for name in names if name in self.columns] or [self.today[0].name]
 
     def _groups(self, row_groups: Sequence[int] | None) -> Sequence[int]:
-        return range(self.file.num_row_groups) if row_groups is None else row_groups
+        return range(self.facts.num_row_groups) if row_groups is None else row_groups
 
 
 def visits_path_of(path: Path) -> Path:

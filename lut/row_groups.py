@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -22,46 +23,53 @@ class RowGroups:
     @classmethod
     def of(cls, stored: StoredTable) -> RowGroups:
         """All row groups of a file."""
-        return cls(stored, tuple(range(stored.file.metadata.num_row_groups)))
+        return cls(stored, tuple(range(stored.facts.num_row_groups)))
 
     @property
     def num_rows(self) -> int:
-        return sum(self.stored.file.metadata.row_group(number).num_rows for number in self.numbers)
+        return sum(self.stored.facts.row_group(number).num_rows for number in self.numbers)
 
     def holding(self, wanted: Mapping[str, Sequence[Any]]) -> RowGroups:
         """Those that may hold rows whose columns have one of the wanted values."""
         numbers = self.numbers
         there = {name: values for name, values in wanted.items() if name in self.stored.columns}
         for name, values in there.items():
-            found = zip(numbers, RowGroups(self.stored, numbers)._of(name), strict=True)
+            found = zip(numbers, self.stored.statistics(name, numbers), strict=True)
             numbers = tuple(number for number, statistics in found if _may_hold(statistics, values))
         return RowGroups(self.stored, numbers)
 
-    def _of(self, name: str) -> list[Any]:
-        """A column's statistics in each row group."""
-        metadata = self.stored.file.metadata
-        place = next(i for i in range(metadata.num_columns) if metadata.schema.column(i).path == name)
-        return [metadata.row_group(number).column(place).statistics for number in self.numbers]
-
     def have_one_value(self, name: str) -> bool:
         """Whether statistics say that a column has the same value in all rows."""
-        found = self._of(name)
-        known = all(each is not None and each.has_min_max for each in found)
-        return known and len({bound for each in found for bound in (each.min, each.max)}) == 1
+        found = self.stored.statistics(name, self.numbers)
+        known = [each for each in found if each is not None and each.has_min_max]
+        bounds = {bound for each in known for bound in (each.min, each.max)}
+        return len(known) == len(found) and len(bounds) == 1
 
-    def with_any(self, name: str, values: Sequence[Any]) -> RowGroups:
-        """Those in which a text column has one of the values; the column is read.
+    def having(self, wanted: Mapping[str, Sequence[str]]) -> tuple[RowGroups, pa.Table]:
+        """Those in which a row has one of the wanted values in each of these text columns, and the
+        columns of them. They are read group by group, and the next column only where the ones before
+        leave a row.
 
         Raises:
             LutError: a page is damaged.
         """
-        wanted = pa.array(values, pa.string())
-        found = []
+        sets = {name: pa.array(values, pa.string()) for name, values in wanted.items()}
+        found, parts = [], []
         for number in self.numbers:
             one = RowGroups(self.stored, (number,))
-            if pc.any(pc.is_in(one.read([name]).column(0), value_set=wanted), min_count=0).as_py():
+            columns: dict[str, pa.ChunkedArray] = {}
+            there = np.ones(one.num_rows, dtype=bool)
+            for name, values in sets.items():
+                columns[name] = one.read([name]).column(0)
+                left = columns[name].filter(pa.array(there))
+                there[there] = pc.is_in(left, value_set=values).to_numpy()
+                if not there.any():
+                    break
+            else:
                 found.append(number)
-        return RowGroups(self.stored, tuple(found))
+                parts.append(pa.table(columns))
+        read = pa.concat_tables(parts) if parts else self.stored.read(list(wanted), ())
+        return RowGroups(self.stored, tuple(found)), read
 
     def read(self, names: Sequence[str]) -> pa.Table:
         """The named columns, as `StoredTable.read`.

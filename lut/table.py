@@ -286,13 +286,21 @@ class Lut:
         specs = [op for op in ops if isinstance(op, OpSpec)]
         if granularity == "op" and len(specs) == len(ops):
             wanted["kind"] = [op.kind for op in specs]
-        groups = self._groups.holding(wanted).with_any("op_id", ids)
-        return self._of_groups(groups).filter(op_id=ids)
+        # Environments before ops: their column is a twentieth of the bytes.
+        columns: dict[str, list[str]] = {"op_id": ids}
+        if environment is not None:
+            columns = {"environment_id": [environment], **columns}
+        groups, read = self._groups.holding(wanted).having(columns)
+        return self._of_groups(groups, read).filter(**columns)
 
-    def _of_groups(self, groups: RowGroups) -> Lut:
+    def _of_groups(self, groups: RowGroups, read: pa.Table | None = None) -> Lut:
+        """The rows of some row groups, of which these columns are read already."""
         if groups == self._groups:
             return self
-        return Lut(self.metadata, groups.num_rows, groups.read, self.path, groups)
+        part = Lut(self.metadata, groups.num_rows, groups.read, self.path, groups)
+        if read is not None:
+            part._kept.update(zip(read.column_names, read.columns, strict=True))
+        return part
 
     def _rows_of(self, ops: Ops, choice: Choice, allow_unstable: bool) -> NDArray[np.int64]:
         """Row of each op; raises one MissingRow for all that have none."""

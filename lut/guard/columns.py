@@ -37,9 +37,11 @@ class Columns:
     """The columns of an open file whose schema was checked.
 
     All that was read from it counts towards what it may take, whether it was dropped since or not.
+    Columns of few values are read dictionary-encoded, and so is text that is stored so.
 
     Attributes:
-        file: reads the columns of few values dictionary-encoded, as it does text that is stored so.
+        facts: the footer as Arrow has read it. What it says of a column in a row group is not checked:
+            ask `statistics`.
     """
 
     def __init__(
@@ -69,25 +71,17 @@ class Columns:
             raise too_large(path, least, allowed)
         self._path = path
         self._source = source
-        self._groups = footer.groups
+        self._footer = footer
+        self.facts = opened.metadata
         self._columns = {column.name: column for column in columns}
         self._needed = frozenset(needed)
         self._few = set(few_valued(columns))
         self._places = {name: number for number, name in enumerate(opened.schema_arrow.names)}
-        self._coded = self._few | {
-            column.name
-            for column in columns
-            if column.type == pa.string() and self._is_coded(column.name)
-        }
+        self._coded = set(self._few)
         self._end = end
         self._allowed = allowed
         self._taken: dict[tuple[str, tuple[int, ...]], int] = {}
-        self.file = pq.ParquetFile(
-            source,
-            metadata=opened.metadata,
-            read_dictionary=sorted(self._coded),
-            page_checksum_verification=True,
-        )
+        self._file = self._opened()
 
     def __contains__(self, name: str) -> bool:
         return name in self._columns
@@ -105,7 +99,7 @@ class Columns:
             return self._empty(names)
         rows = self._walk(names, groups)
         table = self._checked(
-            self.file.read_row_groups(list(groups), columns=list(names)), names, groups
+            self._file.read_row_groups(list(groups), columns=list(names)), names, groups
         )
         if table.num_rows != rows:
             raise ValueError(f"{table.num_rows} rows, its footer says {rows}")
@@ -115,12 +109,24 @@ class Columns:
         """As `read`, `rows` at a time."""
         if groups := self._with_rows(groups):
             self._walk(names, groups)
-            for batch in self.file.iter_batches(rows, row_groups=list(groups), columns=list(names)):
+            for batch in self._file.iter_batches(rows, row_groups=list(groups), columns=list(names)):
                 yield self._checked(pa.Table.from_batches([batch]), names, groups)
 
     def _with_rows(self, groups: Sequence[int]) -> tuple[int, ...]:
         """Arrow may ask an empty row group for pages that it does not have."""
-        return tuple(group for group in groups if self._groups[group].num_rows)
+        return tuple(group for group in groups if self._footer.groups[group].num_rows)
+
+    def statistics(self, name: str, groups: Sequence[int]) -> list[pq.Statistics | None]:
+        """What the footer says of a column's values, for each of some row groups.
+
+        Raises:
+            ValueError: it contradicts itself.
+        """
+        place, found = self._places[name], []
+        for group in groups:
+            self._footer.chunk(group, place)  # of one that contradicts itself, Arrow ends the process
+            found.append(self.facts.row_group(group).column(place).statistics)
+        return found
 
     def _empty(self, names: Sequence[str]) -> pa.Table:
         kinds = {name: CODED_TEXT if name in self._few else self._columns[name].type for name in names}
@@ -129,21 +135,34 @@ class Columns:
     def _walk(self, names: Sequence[str], groups: tuple[int, ...]) -> int:
         """Check the pages of columns before Arrow decodes them; the number of rows."""
         stored = 0
+        coded = len(self._coded)
         for name in names:
             needed = 0
-            for group in (self._groups[number] for number in groups):
-                chunk = group.chunks[self._places[name]]
+            for group in groups:
                 try:
-                    pages = walk(self._source, chunk, group.num_rows, self._end)
+                    chunk = self._footer.chunk(group, self._places[name])
+                    pages = walk(self._source, chunk, self._footer.groups[group].num_rows, self._end)
                 except ValueError as error:
                     raise ValueError(f"column {name}: {error}") from None
+                if self._columns[name].type == pa.string() and set(CODED).intersection(chunk.encodings):
+                    self._coded.add(name)
                 if pages.coded and self._columns[name].type == pa.string() and name not in self._coded:
                     raise ValueError(f"column {name} is dictionary-encoded, its footer says it is not")
                 needed, stored = needed + pages.bytes, stored + chunk.stored_bytes
             self._take(name, groups, needed)
+        if len(self._coded) > coded:
+            self._file = self._opened()
         if stored > self._end:
             raise ValueError("its columns lie over each other")
-        return sum(self._groups[number].num_rows for number in groups)
+        return sum(self._footer.groups[number].num_rows for number in groups)
+
+    def _opened(self) -> pq.ParquetFile:
+        return pq.ParquetFile(
+            self._source,
+            metadata=self.facts,
+            read_dictionary=sorted(self._coded),
+            page_checksum_verification=True,
+        )
 
     def _checked(self, table: pa.Table, names: Sequence[str], groups: tuple[int, ...]) -> pa.Table:
         """What Arrow has read, its values checked, columns of the types that readers expect."""
@@ -181,10 +200,6 @@ class Columns:
         self._taken[name, groups] = before + needed
         if (taken := sum(self._taken.values())) > self._allowed:
             raise too_large(self._path, taken, self._allowed)
-
-    def _is_coded(self, name: str) -> bool:
-        place = self._places[name]
-        return any(set(CODED).intersection(group.chunks[place].encodings) for group in self._groups)
 
 
 def _between(column: pa.ChunkedArray, first: int, last: int) -> bool:

@@ -97,7 +97,7 @@ def _blocks(
     sorted."""
     schema = coded_schema(columns)
     names = [column.name for column in columns]
-    if _is_sorted_by(stored.file, order):
+    if _is_sorted_by(stored.facts, order):
         blocks = stored.batches(names, BLOCK_ROWS)
     else:
         whole = conform(stored.read(names), columns).sort_by([(name, "ascending") for name in order])
@@ -110,10 +110,10 @@ def _blocks(
         yield coded(block, schema)
 
 
-def _is_sorted_by(file: pq.ParquetFile, order: Sequence[str]) -> bool:
-    for group in range(file.metadata.num_row_groups):
-        told = file.metadata.row_group(group).sorting_columns
-        found = [(file.schema.column(each.column_index).path, each.descending) for each in told]
+def _is_sorted_by(facts: pq.FileMetaData, order: Sequence[str]) -> bool:
+    for group in range(facts.num_row_groups):
+        told = facts.row_group(group).sorting_columns
+        found = [(facts.schema.column(each.column_index).path, each.descending) for each in told]
         if found != [(name, False) for name in order]:
             return False
     return True

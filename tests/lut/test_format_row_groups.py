@@ -72,6 +72,16 @@ def test_one_op_is_looked_up_in_its_row_groups(lut_and_asked, make):
     assert all(len(groups) == 1 for names, groups in asked if "op_json" in names)
 
 
+def test_ops_are_read_only_where_the_environment_is(lut_and_asked, make, monkeypatch):
+    """Rows are sorted by kind first, so that statistics alone leave six groups of ten million rows."""
+    monkeypatch.setattr("hwprof.lut.row_groups._may_hold", lambda statistics, values: True)
+    lut, asked = lut_and_asked
+    assert lut.latency_ms(OPS[3], environment=make.here) == 4.0
+    assert sum(names == ("environment_id",) for names, _ in asked) == 8
+    assert sum(names == ("op_id",) for names, _ in asked) == 4
+    assert all(len(groups) == 1 for _, groups in asked)
+
+
 def test_environments_are_not_mixed_however_few_row_groups_hold_the_op(table, make, tmp_path):
     """The op's own row group knows one environment only; the table has two."""
     rows = load_lut(table).filter(environment_id=make.here).table.to_pylist()

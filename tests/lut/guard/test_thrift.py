@@ -63,6 +63,42 @@ def test_a_struct_that_is_written_is_read(struct, before, after):
     assert read_struct(before + data + after, len(before)) == (struct, len(before) + len(data))
 
 
+def chosen(struct, wanted):
+    """What is wanted of a struct, nested ones too."""
+    if wanted is None:
+        return struct
+    return {
+        number: Field(STRUCT, chosen(field.value, wanted[number])) if field.type == STRUCT else field
+        for number, field in struct.items()
+        if number in wanted
+    }
+
+
+@settings(deadline=None)
+@given(struct=structs, data=st.data())
+def test_fields_that_nobody_wants_are_left_out(struct, data):
+    parts = st.none() | st.just({}) | st.just(dict.fromkeys(range(1, 20)))
+    wanted = {
+        number: data.draw(parts) if field.type == STRUCT else None
+        for number, field in struct.items()
+        if data.draw(st.booleans())
+    }
+    raw = write_struct(struct)
+    assert read_struct(raw, wanted=wanted) == (chosen(struct, wanted), len(raw))
+
+
+@settings(max_examples=500, deadline=None)
+@given(data=st.binary(max_size=60))
+def test_fields_that_nobody_wants_are_checked_alike(data):
+    def end_or_error(**options):
+        try:
+            return read_struct(data, **options)[1]
+        except ValueError as error:
+            return str(error)
+
+    assert end_or_error(wanted={}) == end_or_error()
+
+
 @settings(deadline=None)
 @given(struct=structs, share=st.floats(0, 0.999))
 def test_a_struct_that_is_cut_off_is_an_error(struct, share):
