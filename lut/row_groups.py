@@ -45,7 +45,7 @@ class RowGroups:
         bounds = {bound for each in known for bound in (each.min, each.max)}
         return len(known) == len(found) and len(bounds) == 1
 
-    def having(self, wanted: Mapping[str, Sequence[str]]) -> tuple[RowGroups, pa.Table]:
+    def having(self, wanted: Mapping[str, Sequence[Any]]) -> tuple[RowGroups, pa.Table]:
         """Those in which a row has one of the wanted values in each of these text columns, and the
         columns of them. They are read group by group, and the next column only where the ones before
         leave a row.

@@ -278,18 +278,15 @@ class Lut:
             return None
         self._calls += 1
         ids = as_id_array(ops).to_pylist()
-        wanted: dict[str, list[Any]] = {"granularity": [granularity], "cache": [cache], "op_id": ids}
-        if environment is not None:
-            wanted["environment_id"] = [environment]
-        if threads is not None:
-            wanted["threads"] = [threads]
+        keys = (("environment_id", environment), ("threads", threads))
+        wanted: dict[str, list[Any]] = {name: [value] for name, value in keys if value is not None}
+        wanted |= {"granularity": [granularity], "cache": [cache], "op_id": ids}
         specs = [op for op in ops if isinstance(op, OpSpec)]
         if granularity == "op" and len(specs) == len(ops):
             wanted["kind"] = [op.kind for op in specs]
         # Environments before ops: their column is a twentieth of the bytes.
-        columns: dict[str, list[str]] = {"op_id": ids}
-        if environment is not None:
-            columns = {"environment_id": [environment], **columns}
+        first: tuple[str, ...] = ("environment_id", "op_id")
+        columns = {name: wanted[name] for name in first if name in wanted}
         groups, read = self._groups.holding(wanted).having(columns)
         return self._of_groups(groups, read).filter(**columns)
 
@@ -298,8 +295,7 @@ class Lut:
         if groups == self._groups:
             return self
         part = Lut(self.metadata, groups.num_rows, groups.read, self.path, groups)
-        if read is not None:
-            part._kept.update(zip(read.column_names, read.columns, strict=True))
+        part._kept.update({} if read is None else zip(read.column_names, read.columns, strict=True))
         return part
 
     def _rows_of(self, ops: Ops, choice: Choice, allow_unstable: bool) -> NDArray[np.int64]:

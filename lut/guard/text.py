@@ -11,10 +11,8 @@ import pyarrow.compute as pc
 from hwprof.lut.content import text_bytes
 
 # Escape sequences begin with one of these. 0x80 to 0x9f steer some terminals too, and 0x7f deletes.
-# U+2028 and U+2029 end a line; the ones after them, and U+2066 to U+2069, write from right to left what
-# stands there from left to right.
-CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-ARROW_CONTROLS = r"[\x00-\x1f\x7f-\x{9f}\x{2028}-\x{202e}\x{2066}-\x{2069}]"
+CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]")
+ARROW_CONTROLS = r"[\x00-\x1f\x7f-\x{9f}]"
 SHOWN = 120
 
 
