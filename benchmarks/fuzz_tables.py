@@ -43,6 +43,7 @@ SLOW_ONES = 4
 """One input in so many is tried with the slow commands too."""
 BEGINNING = re.compile(r"(/\S+|'[^']*'|\"[^\"]*\"|[\d.,]+)")
 TRYING = "trying "
+LONGEST_TURN_S = 2.0
 WRONG = ("crash", "hang", "exception", "message", "output", "wrote")
 
 
@@ -299,7 +300,7 @@ class Worker:
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
             env={**os.environ, "MALLOC_ARENA_MAX": "2", "COLUMNS": "200"},
         )  # fmt: skip
-        self.heard_at = time.monotonic()
+        self.silent_s = 0.0
         self.trying = ""
         self.folder = ""
         self._partial = b""
@@ -310,7 +311,7 @@ class Worker:
         data = self.process.stdout.read(1 << 16)
         if not data:
             return None
-        self.heard_at = time.monotonic()
+        self.silent_s = 0.0
         *whole, self._partial = (self._partial + data).split(b"\n")
         return [line.decode(errors="replace") for line in whole]
 
@@ -332,6 +333,7 @@ class Campaign:
     def run(self) -> None:
         """Until all inputs were tried."""
         selector = selectors.DefaultSelector()
+        looked_at = time.monotonic()
         while True:
             while len(selector.get_map()) < self.arguments.processes and (worker := self._next()):
                 selector.register(worker.process.stdout, selectors.EVENT_READ, worker)  # type: ignore[arg-type]
@@ -341,8 +343,12 @@ class Campaign:
                 if not self._hear(key.data):
                     selector.unregister(key.fileobj)
                     self._ended(key.data, "crash")
+            # A turn takes a second: where it took longer, this process was stopped and the workers too.
+            turn_s = min(time.monotonic() - looked_at, LONGEST_TURN_S)
+            looked_at = time.monotonic()
             for key in list(selector.get_map().values()):
-                if time.monotonic() - key.data.heard_at > self.arguments.seconds:
+                key.data.silent_s += turn_s
+                if key.data.silent_s > self.arguments.seconds:
                     key.data.process.kill()
                     selector.unregister(key.fileobj)
                     self._ended(key.data, "hang")

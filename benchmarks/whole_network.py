@@ -105,9 +105,9 @@ def main() -> None:
     )  # fmt: skip
     rows_s = time.monotonic() - start
     shared = ["--space", chosen.space, "--effort", chosen.effort, "--seed", chosen.seed, *options]
-    shared += ["--allow-unstable"] * chosen.allow_unstable
     start = time.monotonic()
     count = ["--networks", str(chosen.networks), "--fit-networks", str(chosen.fit)]
+    count += ["--allow-unstable"] * chosen.allow_unstable
     hwprof("validate", str(path), *count, *shared)
     networks_s = time.monotonic() - start
     held_out = load_lut(path).metadata["validation"][-1]

@@ -285,16 +285,15 @@ class Lut:
         if granularity == "op" and len(specs) == len(ops):
             wanted["kind"] = [op.kind for op in specs]
         # Environments before ops: their column is a twentieth of the bytes.
-        first: tuple[str, ...] = ("environment_id", "op_id")
-        columns = {name: wanted[name] for name in first if name in wanted}
+        first = ("environment_id", "op_id")
+        columns = {name: values for name, values in wanted.items() if name in first}
         groups, read = self._groups.holding(wanted).having(columns)
         return self._of_groups(groups, read).filter(**columns)
 
     def _of_groups(self, groups: RowGroups, read: pa.Table | None = None) -> Lut:
         """The rows of some row groups, of which these columns are read already."""
-        if groups == self._groups:
-            return self
-        part = Lut(self.metadata, groups.num_rows, groups.read, self.path, groups)
+        whole = groups == self._groups
+        part = self if whole else Lut(self.metadata, groups.num_rows, groups.read, self.path, groups)
         part._kept.update({} if read is None else zip(read.column_names, read.columns, strict=True))
         return part
 

@@ -146,6 +146,8 @@ def _only(table: Lut, wanted: dict[str, Sequence[str]]) -> Lut:
 
 
 def _info_lines(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    from hwprof.lut.guard.text import visible
+
     def share(value: float | None) -> str:
         return "no rows" if value is None else f"{value:.1%}"
 
@@ -162,7 +164,7 @@ def _info_lines(summary: dict[str, Any]) -> list[tuple[str, str]]:
         (f"environment {number}", f"{e['environment_id']}: {e['rows']} rows, {e['description']}")
         for number, e in enumerate(summary["environments"], start=1)
     ]
-    return [
+    lines = [
         ("table", f"{summary['path']}, {summary['rows']} rows, schema {summary['schema_version']}"),
         ("states", f"{counts('rows_by_state')}; converged {share(summary['converged_share'])}"),
         (f"{summary['interval_level']:.0%} interval", spread),
@@ -177,6 +179,7 @@ def _info_lines(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("hwprof", summary["hwprof_version"]),
         ("content hash", summary["content_hash"]),
     ]  # fmt: skip
+    return [(name, visible(value)) for name, value in lines]
 
 
 def _composition_lines(summary: dict[str, Any]) -> list[tuple[str, str]]:
@@ -254,13 +257,16 @@ def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None
     from rich.table import Table
     from rich.text import Text
 
+    from hwprof.lut.guard.text import visible
+
+    headings, *cells = [[visible(text) for text in line] for line in (headings, *rows)]
     console = Console()
     if not console.is_terminal:
-        widest = sum(max(len(row[i]) for row in (headings, *rows)) + 2 for i in range(len(headings)))
+        widest = sum(max(len(row[i]) for row in (headings, *cells)) + 2 for i in range(len(headings)))
         console = Console(width=widest + 1)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in headings:
         table.add_column(heading, overflow="fold")
-    for row in rows:
+    for row in cells:
         table.add_row(*(Text(cell) for cell in row))
     console.print(table)

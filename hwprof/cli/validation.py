@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 SHOWN_BLOCKS = 5
 INTERRUPTED = 130
 OF_NETWORKS = ("networks", "statistic", "fit_networks", "measured_in", "allow_unstable", "plot")
-ALLOW_UNSTABLE = click.option(
-    "--allow-unstable", is_flag=True, help="Use networks whose visits disagree too."
-)
 
 
 def narrowing(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,14 +70,13 @@ def narrowing(command: Callable[..., Any]) -> Callable[..., Any]:
     "behind, behind-and-terms, or auto for the best by leaving one network out.",
 )
 @click.option("--edges", is_flag=True, help="Measure a pair of neighbours for each edge of the space.")
-@ALLOW_UNSTABLE
 @click.option("--behind", is_flag=True, help="Measure each op of the space behind a neighbour too.")
 @narrowing
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @click.pass_context
 def calibrate(
     context: click.Context, /, path: Path, networks: int, seed: int, model: str, edges: bool,
-    behind: bool, allow_unstable: bool, as_json: bool, **narrowed: Any,
+    behind: bool, as_json: bool, **narrowed: Any,
 ) -> None:  # fmt: skip
     """Fit how the rows of the table at PATH make up a network's latency.
 
@@ -98,7 +94,7 @@ def calibrate(
     with _interruptible(context):
         made = run(
             path, _wanted(narrowed), networks=networks, seed=seed, model=model, edges=edges,
-            behind=behind, allow_unstable=allow_unstable, progress=Progress(),
+            behind=behind, progress=Progress(),
         )  # fmt: skip
     click.echo(json.dumps(made.summary()) if as_json else _calibration_text(path, made))
 
@@ -124,7 +120,7 @@ def calibrate(
     metavar="ENVIRONMENT",
     help="Id of this machine's environment, to hold rows of another one against networks measured here.",
 )
-@ALLOW_UNSTABLE
+@click.option("--allow-unstable", is_flag=True, help="Use held-out networks whose visits disagree too.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Write a plot, .png or .svg.")
 @click.option(
     "--rebuild",

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from math import isfinite
 
+from hwprof.lut.guard.text import visible as spelled_out
+
 LONGEST = 200
 UNKNOWN = "–"
 
 
 def visible(value: object) -> str:
-    """A text of a table on one line: characters that cannot be seen (controls, marks that turn the
-    writing direction) are spelled out, since they could pass one text off as another. A long text is
-    cut."""
+    """A text of a table on one line, as `hwprof.lut.guard.text.visible`. A long text is cut."""
     text = str(value)
-    if len(text) > LONGEST:
-        text = f"{text[:LONGEST]}…"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return spelled_out(text if len(text) <= LONGEST else f"{text[:LONGEST]}…")
 
 
 def number(value: float | None, digits: int = 4) -> str:

@@ -75,17 +75,17 @@ def calibrate(
     model: str = "auto",
     edges: bool = False,
     behind: bool = False,
-    allow_unstable: bool = False,
     progress: Progress | None = None,
 ) -> Calibration:
     """Measure `networks` networks of the table's space where their rows are missing, fit, and store the
-    composition in the table. Networks whose usable row is in the table are not measured again.
+    composition in the table. Networks whose usable row is in the table are not measured again. Those
+    whose visits disagree are fitted on too: with the stable ones alone, often a half of few sizes, the
+    error on other networks was as large or larger on five of six tables (docs/composition.md, Measured).
 
     Args:
         model: a name of `MODELS`, or `auto` for the best by leaving one out.
         edges: measure a pair of neighbours for each edge of the space too.
         behind: measure each op of the space behind a fixed neighbour too.
-        allow_unstable: fit on networks whose visits disagree too.
 
     Raises:
         Interrupted: by SIGINT; what was measured is kept, and the same command goes on.
@@ -118,16 +118,16 @@ def calibrate(
         if pairs:
             wall_s += measure(setting, pairs, setting.build.protocol(), progress)
         with old.back_on_error():
-            made, failed = fit_drawn(setting, drawn, model, allow_unstable)
+            made, failed = fit_drawn(setting, drawn, model)
     unstable = unstable_rows(setting.table, setting.scope, setting.space.ops())
     return Calibration(made, len(drawn), len(pairs), failed, wall_s, unstable)
 
 
 def fit_drawn(
-    setting: Setting, drawn: Sequence[Drawn], model: str = "auto", allow_unstable: bool = False
+    setting: Setting, drawn: Sequence[Drawn], model: str = "auto"
 ) -> tuple[tuple[Composition, ...], tuple[tuple[str, str], ...]]:
     """Fit on the rows of these networks, for each statistic, and store the compositions in the table;
-    also label and reason of the networks that have no usable row.
+    also label and reason of the networks that have no number.
 
     Raises:
         LutError: as `compose`, and as `store`.
@@ -141,13 +141,12 @@ def fit_drawn(
             setting.space,
             drawn,
             model,
-            allow_unstable,
         )
         for statistic in COLUMN_OF
     )
     store(path, table, made)
     where = setting.scope.environment_id, setting.scope.cache
-    return made, failures(table, drawn, *where, allow_unstable=allow_unstable)
+    return made, failures(table, drawn, *where, allow_unstable=True)
 
 
 def compose(
@@ -156,7 +155,6 @@ def compose(
     space: Space,
     drawn: Sequence[Drawn],
     model: str,
-    allow_unstable: bool = False,
 ) -> Composition:
     """Fit the model, or all that the table has the rows for, on the drawn networks.
 
@@ -165,9 +163,9 @@ def compose(
         MissingRow: the model uses pairs, and the table lacks one of the space.
     """
     ids = [network.job.job_id for network in drawn]
-    networks = measured_networks(table, scope, ids, allow_unstable=allow_unstable)
+    networks = measured_networks(table, scope, ids, allow_unstable=True)
     if len(networks) < least_networks(model):
-        failed = failures(table, drawn, scope.environment_id, scope.cache)
+        failed = failures(table, drawn, scope.environment_id, scope.cache, allow_unstable=True)
         raise too_few_usable(len(networks), len(drawn), failed, least_networks(model))
     fits = fit_models(table, scope, networks, _candidates(table, scope, space, model))
     best = choose(fits)
@@ -363,10 +361,12 @@ def _judges_another(entry: Mapping[str, Any], composition: Composition) -> bool:
 def too_few_usable(usable: int, drawn: int, failed: Sequence[tuple[str, str]], least: int) -> LutError:
     """The error for networks that the backend could not measure; the first of them is named."""
     first = f" (first of the others: {failed[0][0]}: {failed[0][1]})" if failed else ""
+    unstable = any(reason.startswith("unstable") for _, reason in failed)
+    take = ", or take unstable ones with --allow-unstable" if unstable else ""
     return LutError(
         f"{usable} of {drawn} networks have a usable number{first}, {least} is the least; give more "
-        "with --networks, other ones with --seed, or another --op-timeout or --effort, or take "
-        "unstable ones with --allow-unstable; the table is as it was"
+        f"with --networks, other ones with --seed, or another --op-timeout or --effort{take}; the table "
+        "is as it was"
     )
 
 

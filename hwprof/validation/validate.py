@@ -65,8 +65,8 @@ def validate(
     Args:
         fit_networks: how many networks an uncalibrated table is calibrated on.
         measured_in: id of this machine's environment, to hold rows of another one against it.
-        allow_unstable: networks whose visits disagree count too, in the fit and held out; the noise
-            floor then has their disagreement in it.
+        allow_unstable: held-out networks whose visits disagree count too; the noise floor then has
+            their disagreement in it. The fit is on all, as `calibrate`'s.
 
     Raises:
         Interrupted: by SIGINT; what was measured is kept, and the same command goes on.
@@ -103,7 +103,7 @@ def validate(
         measure(setting, [network.job for network in (*to_fit, *drawn)], protocol, progress)
         with old.back_on_error():
             if composition is None:
-                fit_drawn(setting, to_fit, allow_unstable=allow_unstable)
+                fit_drawn(setting, to_fit)
             table = load_lut(path)
             composition = composition or composition_for(table.metadata, setting.scope)
             assert composition is not None

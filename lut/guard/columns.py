@@ -137,16 +137,16 @@ class Columns:
         stored = 0
         coded = len(self._coded)
         for name in names:
-            needed = 0
+            needed, text = 0, self._columns[name].type == pa.string()
             for group in groups:
                 try:
                     chunk = self._footer.chunk(group, self._places[name])
                     pages = walk(self._source, chunk, self._footer.groups[group].num_rows, self._end)
                 except ValueError as error:
                     raise ValueError(f"column {name}: {error}") from None
-                if self._columns[name].type == pa.string() and set(CODED).intersection(chunk.encodings):
+                if text and set(CODED).intersection(chunk.encodings):
                     self._coded.add(name)
-                if pages.coded and self._columns[name].type == pa.string() and name not in self._coded:
+                elif text and pages.coded and name not in self._coded:
                     raise ValueError(f"column {name} is dictionary-encoded, its footer says it is not")
                 needed, stored = needed + pages.bytes, stored + chunk.stored_bytes
             self._take(name, groups, needed)

@@ -16,14 +16,15 @@ ARROW_CONTROLS = r"[\x00-\x1f\x7f-\x{9f}]"
 SHOWN = 120
 
 
-def printable(text: str) -> str:
-    """The text without control characters: each is replaced by U+FFFD."""
-    return CONTROLS.sub("�", text)
+def visible(text: str) -> str:
+    """The text with characters that cannot be seen spelled out (controls, marks that turn the writing
+    direction), since they could pass one text off as another."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def shown(value: object, length: int = SHOWN) -> str:
-    """A value of a file, for an error's one line: printable and cut."""
-    text = " ".join(printable(str(value)).split())
+    """A value of a file, for an error's one line: visible and cut."""
+    text = visible(" ".join(str(value).split()))
     return text if len(text) <= length else f"{text[:length]}..."
 
 

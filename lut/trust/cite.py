@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hwprof.environment import Environment
+from hwprof.lut.guard.text import visible
 from hwprof.lut.reading import open_table
 from hwprof.lut.trust.facts import facts_of
 
@@ -40,7 +41,7 @@ class Citation:
         who = f"{', '.join(self.authors)} ({self.year}). {self.title}" if self.authors else (
             f"{self.title} ({self.year})"
         )  # fmt: skip
-        return f"{who} [Data set]. {self._about()}. Content hash {self.content_hash}."
+        return visible(f"{who} [Data set]. {self._about()}. Content hash {self.content_hash}.")
 
     def bibtex(self) -> str:
         """A BibTeX entry; what LaTeX would take as commands is escaped."""

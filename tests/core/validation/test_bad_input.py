@@ -4,6 +4,7 @@ import pytest
 
 from hwprof.build import BuildOptions, build_lut
 from hwprof.errors import LutError, MissingRow, UnsupportedOp, WorkerTimeout
+from hwprof.lut import load_lut
 from hwprof.measure.executor import LocalExecutor
 from hwprof.validation.calibrate import calibrate
 from hwprof.validation.setting import Wanted
@@ -58,8 +59,17 @@ def test_a_machine_that_never_gets_quiet_loses_its_networks_only_without_allow_u
     assert (len(report.networks), report.failed) == (6, ())
     assert report.unstable_networks == report.summary()["unstable_networks"] >= 4
     assert report.noise_floor > 0.005
-    again = calibrate(table, wanted, networks=6, allow_unstable=True)
-    assert [len(composition.networks) for composition in again.compositions] == [6, 6]
+
+
+def test_fit_takes_networks_whose_visits_disagree(tmp_path, small_space, wanted):
+    """Fits on the 12 of 20 networks that were stable missed others by 1.5 %, on all 20 by 0.6 %."""
+    table = tmp_path / "lut.parquet"
+    build_lut(BuildOptions("simulated", str(small_space), table, target="unstable", effort="fast"))
+    made = calibrate(table, wanted, networks=6)
+    assert made.failed == ()
+    assert [len(composition.networks) for composition in made.compositions] == [6, 6]
+    states = load_lut(table).filter(granularity="network").summary()["rows_by_state"]
+    assert states.get("unstable", 0) >= 4
 
 
 def test_pair_that_the_backend_cannot_compile_fits_no_model_with_edges(calibrated, wanted, monkeypatch):
