@@ -20,7 +20,7 @@ from hwprof.composition.composition import COLUMN_OF, composition_for
 from hwprof.composition.models import MODELS, choose
 from hwprof.lut import load_lut
 from hwprof.validation.calibrate import fit_models, priced_rows
-from hwprof.validation.measured import MeasuredNetwork, measured_networks
+from hwprof.validation.measured import measured_networks
 from hwprof.validation.networks import CALIBRATION, VALIDATION, draw
 from hwprof.validation.setting import Wanted, find_setting
 from hwprof.validation.validate import compare
@@ -44,13 +44,13 @@ def held_against(path: Path, fit: int, networks: int, seed: int, statistic: str)
             table, scope, [n.job.job_id for n in to_fit], allow_unstable=name == "all"
         )
         errors: dict[str, float] = {}
-        fits = fit_models(table, scope, fitted, [m for m in MODELS.values() if is_of_rows(m.terms)])
+        fits = fit_models(table, scope, fitted, MODELS.values())
         for each in fits:
             tried = replace(
                 stored,
                 model=each.model.name,
                 coefficients=each.coefficients,
-                networks=ids_of(fitted),
+                networks=tuple(network.op_id for network in fitted),
             )
             chain = setting.space.family == "chain"
             errors[each.model.name] = compare(table, tried, spread, chain).errors.mean
@@ -59,15 +59,6 @@ def held_against(path: Path, fit: int, networks: int, seed: int, statistic: str)
             "networks": len(fitted), "chosen": chosen, "mean_error": errors[chosen], "models": errors
         }  # fmt: skip
     return found
-
-
-def is_of_rows(terms: tuple[str, ...]) -> bool:
-    """Whether a model needs no pairs, which these tables lack."""
-    return not {"edges", "behind"} & set(terms)
-
-
-def ids_of(networks: list[MeasuredNetwork]) -> tuple[str, ...]:
-    return tuple(network.op_id for network in networks)
 
 
 def main() -> None:
