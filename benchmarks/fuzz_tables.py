@@ -1,13 +1,13 @@
 """Tables of strangers, 100,000 of them: every command that reads a table answers or refuses in one line.
 
-    python benchmarks/fuzz_tables.py --inputs 100000 --processes 2 \\
+    python benchmarks/fuzz_tables.py --inputs 100000 --processes 2 --work FOLDER \\
         --out benchmarks/results/fuzz_tables.json
 
 Half the inputs are raw bytes changed by atheris (libFuzzer), which is led by the branches that hwprof's
 own code takes; half are changed in their structure (`hostile_tables.py`), so that checksums and sizes
 fit and the change gets as far as the decoder. Tables and visits files take turns. Inputs are tried in
 worker processes with a limit of address space, and of time for each input. A worker that dies or hangs
-is counted and replaced, and what it died of is kept in the folder `--keep`.
+is counted and replaced, and what it died of is kept in FOLDER, with the counts: a killed run goes on.
 
 What counts as good: the input is refused by a `HwprofError` of one printable line, or all commands work
 on it, print nothing that steers a terminal and write no file. `verify` (with lint), `diff` and `query`
@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
+import json
 import os
 import re
 import resource
@@ -44,6 +45,7 @@ SLOW_ONES = 4
 BEGINNING = re.compile(r"(/\S+|'[^']*'|\"[^\"]*\"|[\d.,]+)")
 TRYING = "trying "
 LONGEST_TURN_S = 2.0
+SAVED_EVERY_S = 10.0
 WRONG = ("crash", "hang", "exception", "message", "output", "wrote")
 
 
@@ -317,18 +319,31 @@ class Worker:
 
 
 class Campaign:
-    """All workers, and what came of their inputs."""
+    """All workers, and what came of their inputs, on from what FOLDER says."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
-        self.outcomes: Counter[str] = Counter()
-        self.slowest_s = 0.0
-        self.peak_mib = 0
-        self.kept: list[str] = []
+        self.state = arguments.work / "campaign.json"
+        known = json.loads(self.state.read_text()) if self.state.exists() else {}
+        self.outcomes: Counter[str] = Counter(known.get("outcomes"))
+        self.by_engine: Counter[str] = Counter(known.get("by_engine"))
+        self.slowest_s = known.get("slowest_s", 0.0)
+        self.peak_mib = known.get("peak_mib", 0)
+        self.kept: list[str] = known.get("kept", [])
+        self.seed = known.get("seed", arguments.seed)
+        self.wall_s = known.get("wall_s", 0.0)
+        self.saved_at = time.monotonic()
         share = arguments.inputs // len(arguments.engines)
-        self.waiting = dict.fromkeys(arguments.engines, share)
-        self.seed = arguments.seed
-        self.by_engine: Counter[str] = Counter()
+        self.waiting = {engine: share - self.by_engine[engine] for engine in arguments.engines}
+
+    def save(self) -> None:
+        """What was counted. Inputs that a worker is at when this process dies are replaced by others."""
+        now = time.monotonic()
+        self.wall_s, self.saved_at = self.wall_s + now - self.saved_at, now
+        names = ("outcomes", "by_engine", "slowest_s", "peak_mib", "kept", "seed", "wall_s")
+        fresh = self.state.with_suffix(".new")
+        fresh.write_text(json.dumps({name: getattr(self, name) for name in names}))
+        fresh.replace(self.state)
 
     def run(self) -> None:
         """Until all inputs were tried."""
@@ -338,6 +353,7 @@ class Campaign:
             while len(selector.get_map()) < self.arguments.processes and (worker := self._next()):
                 selector.register(worker.process.stdout, selectors.EVENT_READ, worker)  # type: ignore[arg-type]
             if not selector.get_map():
+                self.save()
                 return
             for key, _ in selector.select(timeout=1):
                 if not self._hear(key.data):
@@ -352,6 +368,8 @@ class Campaign:
                     key.data.process.kill()
                     selector.unregister(key.fileobj)
                     self._ended(key.data, "hang")
+            if looked_at - self.saved_at > SAVED_EVERY_S:
+                self.save()
 
     def _next(self) -> Worker | None:
         for engine, left in self.waiting.items():
@@ -383,8 +401,7 @@ class Campaign:
         self.outcomes[outcome] += 1
         self.by_engine[worker.engine] += 1
         if outcome.startswith(WRONG) and len(self.kept) < self.arguments.most_kept:
-            self.arguments.keep.mkdir(parents=True, exist_ok=True)
-            place = self.arguments.keep / f"{len(self.kept)}.input"
+            place = self.arguments.work / f"{len(self.kept)}.input"
             shutil.copy(self.arguments.seeds / tried, place)
             self.kept.append(f"{place.name}: {outcome}")
 
@@ -401,7 +418,7 @@ class Campaign:
             shutil.rmtree(place) if place.is_dir() else place.unlink()
 
 
-def result_of(campaign: Campaign, wall_s: float) -> dict[str, Any]:
+def result_of(campaign: Campaign) -> dict[str, Any]:
     """What to write down."""
     kinds = Counter({"accepted": 0, "refused": 0, **dict.fromkeys(WRONG, 0)})
     for outcome, count in campaign.outcomes.items():
@@ -415,7 +432,7 @@ def result_of(campaign: Campaign, wall_s: float) -> dict[str, Any]:
         "peak_memory_mib": campaign.peak_mib,
         "limits": {"memory_mib": campaign.arguments.memory_mib, "seconds": campaign.arguments.seconds},
         "wrong": campaign.kept,
-        "wall_s": round(wall_s, 1),
+        "wall_s": round(campaign.wall_s, 1),
     }
 
 
@@ -433,7 +450,7 @@ def main() -> int:
     parser.add_argument(
         "--memory-mib", type=int, default=2048, help="Address space for reading an input."
     )
-    parser.add_argument("--keep", type=Path, default=Path("fuzz_kept"), help="Where wrong inputs go.")
+    parser.add_argument("--work", type=Path, metavar="FOLDER", default=Path("fuzz_work"))
     parser.add_argument("--most-kept", type=int, default=50)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--worker", choices=ENGINES, help=argparse.SUPPRESS)
@@ -444,13 +461,13 @@ def main() -> int:
             instrument()
         work(arguments.worker, arguments.seed, arguments.inputs, arguments.seeds, arguments.memory_mib)
         return 0
+    arguments.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         arguments.seeds = Path(folder)
         make_seeds(arguments.seeds)
         campaign = Campaign(arguments)
-        start = time.monotonic()
         campaign.run()
-        result = result_of(campaign, time.monotonic() - start)
+        result = result_of(campaign)
     rows = [
         (name, str(count), "0" if name in WRONG else "") for name, count in result["outcomes"].items()
     ]

@@ -3,10 +3,11 @@
     python benchmarks/search_targets.py --data cifar10.parquet --work FOLDER \\
         --out benchmarks/results/search_targets.json
 
-Builds and calibrates a table of `--space` on ONNX Runtime, then searches at targets spread evenly
-between the fastest and the slowest network. The warm phase is trained once. The found networks keep the
-supernet's weights (`--train-epochs 0`): how well they are trained changes no latency. Goal: measured at
-most 3 % above the target and at most 8 % below. FOLDER keeps everything: a killed run goes on.
+Builds and calibrates a table of `--space` on ONNX Runtime (or takes the calibrated `--lut` of this
+machine), then searches at targets spread evenly between the fastest and the slowest network. The warm
+phase is trained once. The found networks keep the supernet's weights (`--train-epochs 0`): how well they
+are trained changes no latency. Goal: measured at most 3 % above the target and at most 8 % below. FOLDER
+keeps everything: a killed run goes on.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backend", default="onnxruntime")
     parser.add_argument("--space", default="s3nas-cifar")
+    parser.add_argument("--lut", type=Path)
     parser.add_argument("--data", required=True)
     parser.add_argument("--size", default="reduced")
     parser.add_argument("--targets", type=int, default=5)
@@ -50,7 +52,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     chosen = parser.parse_args()
     chosen.work.mkdir(parents=True, exist_ok=True)
-    table = chosen.work / "lut.parquet"
+    table = chosen.lut or chosen.work / "lut.parquet"
     if not table.exists():
         hwprof(
             "build-lut", "--backend", chosen.backend, "--space", chosen.space, "--out", str(table),

@@ -71,7 +71,7 @@ def test_bytes_that_libfuzzer_changes_are_refused_in_one_line_or_do_no_harm(tmp_
     pytest.importorskip("atheris", reason="pip install atheris (Linux)")
     command = [sys.executable, str(BENCHMARKS / "fuzz_tables.py"), "--engines", "bytes", "--inputs",
                "300",
-               "--keep", str(tmp_path)]  # fmt: skip
+               "--work", str(tmp_path)]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "300 inputs" in done.stdout
