@@ -20,6 +20,7 @@ from hwprof.cli.lut_plot import plot
 from hwprof.cli.lut_registry import list_tables, pull, push
 from hwprof.cli.lut_store import compact
 from hwprof.cli.lut_trust import cite, set_facts, sign, verify
+from hwprof.cli.text_table import print_table
 
 if TYPE_CHECKING:
     from hwprof.lut import Lut
@@ -107,7 +108,7 @@ def show(
     if as_json:
         click.echo(json.dumps(_plain(rows)))
         return
-    _print_table(("op", "latency ms", "p50 ms", "state", "visits"), [_cells(row) for row in rows])
+    print_table(("op", "latency ms", "p50 ms", "state", "visits"), [_cells(row) for row in rows])
     if len(table) > limit:
         click.echo(f"{limit} of {len(table)} rows; --limit {len(table)} shows all", err=True)
 
@@ -131,7 +132,7 @@ def query(path: str, sql: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_plain(rows)))
         return
-    _print_table(result.column_names, [tuple(_text(value) for value in row.values()) for row in rows])
+    print_table(result.column_names, [tuple(_text(value) for value in row.values()) for row in rows])
 
 
 def _only(table: Lut, wanted: dict[str, Sequence[str]]) -> Lut:
@@ -249,24 +250,3 @@ def _plain(value: Any) -> Any:
         case date():
             return value.isoformat()
     return str(value)
-
-
-def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table as wide as the terminal; piped, one line per row and nothing cut off."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from hwprof.lut.guard.text import visible
-
-    headings, *cells = [[visible(text) for text in line] for line in (headings, *rows)]
-    console = Console()
-    if not console.is_terminal:
-        widest = sum(max(len(row[i]) for row in (headings, *cells)) + 2 for i in range(len(headings)))
-        console = Console(width=widest + 1)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    for row in cells:
-        table.add_row(*(Text(cell) for cell in row))
-    console.print(table)

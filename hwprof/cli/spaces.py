@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from hwprof.cli.text_table import print_table
 
 if TYPE_CHECKING:
     from hwprof.space import Space
@@ -35,7 +36,7 @@ def spaces(space: str | None, as_json: bool) -> None:
             (r["name"], r["family"], r["blocks"], r["ops"], _power(r["networks_log10"]), r["summary"])
             for r in rows
         ]
-        _print_table(("name", "family", "blocks", "ops", "networks", "summary"), cells)
+        print_table(("name", "family", "blocks", "ops", "networks", "summary"), cells)
         return
     loaded = load_space(space)
     row = _summary(loaded)
@@ -56,9 +57,10 @@ def spaces(space: str | None, as_json: bool) -> None:
         f"{row['blocks']} blocks, {row['ops']} ops, {_power(row['networks_log10'])} networks, "
         f"input {'x'.join(str(length) for length in row['input_shape'])} {row['dtype']}"
     )
-    _print_table(
+    print_table(
         ("position", "choices", "ops", "labels"),
         [(p["name"], len(p["choices"]), p["ops"], ", ".join(p["choices"])) for p in positions],
+        cut="labels",
     )
 
 
@@ -78,25 +80,3 @@ def _summary(space: Space) -> dict[str, Any]:
 
 def _power(exponent: float) -> str:
     return f"10^{exponent:.1f}"
-
-
-def _print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A rich table on a terminal, else one line per row in aligned columns, nothing cut off."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console()
-    if console.is_terminal:
-        table = Table()
-        for heading in headings:
-            table.add_column(heading, overflow="ellipsis", no_wrap=heading != "summary")
-        for row in rows:
-            table.add_row(*(Text(str(cell)) for cell in row))
-        console.print(table)
-        return
-    texts = [tuple(headings), *(tuple(str(cell) for cell in row) for row in rows)]
-    widths = [max(len(row[column]) for row in texts) for column in range(len(headings))]
-    for text in texts:
-        line = "  ".join(cell.ljust(width) for cell, width in zip(text, widths, strict=True))
-        click.echo(line.rstrip())
