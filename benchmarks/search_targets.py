@@ -81,6 +81,7 @@ def main() -> None:
                 "predicted_ms": told["predicted_ms"],
                 "measured_ms": told["measured_ms"],
                 "measured_over_target": gap,
+                "reason": told["reason"],
                 "shortlist": [[e["predicted_ms"], e["measured_ms"]] for e in told["shortlist"]],
                 "steps": [[s["name"], s["latency_ms"], s["accuracy"]] for s in told["steps"]],
                 "point": told["point"],

@@ -284,7 +284,8 @@ def _text(told: Mapping[str, Any]) -> str:
         lines.append(f"  measured   null ({told['reason']})")
     else:
         both = f"floor {told['measured_floor_ms']:.4g}, p50 {told['measured_p50_ms']:.4g}"
-        lines.append(f"  measured   {measured:.4g} ms ({both})")
+        doubt = f"; {told['reason']}" if told["reason"] else ""
+        lines.append(f"  measured   {measured:.4g} ms ({both}{doubt})")
     lines += [f"  {line}" for line in shortlist_lines(told, {told["chosen"]: ", taken"})]
     lines.append(
         f"  size       {told['parameters'] / 1e6:.3g} M parameters, {told['flops'] / 1e6:.4g} MFLOPs"

@@ -65,7 +65,7 @@ class MeasuredTable:
 
     def measure(self, points: Sequence[Point]) -> list[dict[str, Any]]:
         """For each point what is predicted and measured, in ms; `measured_ms` is None where this is not
-        the table's device, and `reason` says so."""
+        the table's device or the visits disagree, and `reason` says so."""
         from hwprof.build.progress import Progress
         from hwprof.validation.shortlist import OTHER_DEVICE, measure_shortlist
 
@@ -74,7 +74,10 @@ class MeasuredTable:
         if not self._imported:
             try:
                 wanted = replace(self.wanted, environment_id=self.environment_id)
-                found = measure_shortlist(self.path, wanted, points, progress=Progress())
+                found = measure_shortlist(
+                    self.path, wanted, points,
+                    allow_unstable=self._allow_unstable, progress=Progress(),
+                )  # fmt: skip
             except BackendUnavailable as error:
                 reason = f"{OTHER_DEVICE}: {error}"
             else:
@@ -115,7 +118,8 @@ def shortlist_lines(told: Mapping[str, Any], marks: Mapping[int, str]) -> list[s
     lines = ["shortlist, predicted and measured:"]
     for place, entry in enumerate(told["shortlist"]):
         truth = entry["measured_ms"]
-        said = f"null ({entry['reason']})" if truth is None else f"{truth:.4g} ms"
+        said = "null" if truth is None else f"{truth:.4g} ms"
+        said += f" ({entry['reason']})" if entry.get("reason") else ""
         lines.append(f"  {place + 1}. {entry['predicted_ms']:.4g} ms, {said}{marks.get(place, '')}")
     if told["changes"] is not None:
         lines.append(f"  {Changes(**told['changes']).text()}")

@@ -21,6 +21,9 @@ from hwprof.validation.networks import Drawn, network_job
 from hwprof.validation.setting import Setting, Wanted, find_setting
 
 OTHER_DEVICE = "other device"
+TRIES = 5
+"""A few networks are measured within seconds, and one busy moment of the machine makes all of them
+unstable; what is usable already is not measured again."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class Candidate:
 
     Attributes:
         floor_ms, p50_ms: by the table's rows and composition.
-        measured_floor_ms, measured_p50_ms: None where it was not measured; `reason` says why.
+        measured_floor_ms, measured_p50_ms: None where there is no usable row.
+        reason: why not, or why an unstable row that was allowed is to be doubted.
     """
 
     point: tuple[int, ...]
@@ -45,11 +49,20 @@ class Candidate:
 
 
 def measure_shortlist(
-    path: Path, wanted: Wanted, points: Sequence[Sequence[int]], *, progress: Progress | None = None
+    path: Path,
+    wanted: Wanted,
+    points: Sequence[Sequence[int]],
+    *,
+    allow_unstable: bool = False,
+    progress: Progress | None = None,
 ) -> tuple[Candidate, ...]:
-    """Predict and measure these networks of the table's space. Their rows are stored in the table;
-    networks that are there already are not measured again. Where this machine, runtime or setting is
-    not that of the rows nothing is measured, and the reason is `OTHER_DEVICE`.
+    """Predict and measure these networks of the table's space, those that come out unstable up to
+    `TRIES` times. Their rows are stored in the table; networks that are there already are not measured
+    again. Where this machine, runtime or setting is not that of the rows nothing is measured, and the
+    reason is `OTHER_DEVICE`.
+
+    Args:
+        allow_unstable: after the last try an unstable row is an answer too; the reason says so.
 
     Raises:
         SpaceError: a point is no network of the space.
@@ -60,7 +73,9 @@ def measure_shortlist(
     # On another machine the backend may be missing altogether; the rows say no more than its name.
     here = is_here(setting)
     if here:
-        measure(setting, _once(jobs), setting.build.protocol().for_networks(), progress)
+        for _ in range(TRIES):
+            if not measure(setting, _once(jobs), setting.build.protocol().for_networks(), progress):
+                break
     table = load_lut(path)
     ops = list(dict.fromkeys(op for job in jobs for op in job.ops))
     chain = setting.space.family == "chain"
@@ -69,7 +84,8 @@ def measure_shortlist(
         scope = replace(setting.scope, statistic=statistic)
         pricer = pricer_for(table, scope, ops, allow_unstable=True)
         predicted[statistic] = [pricer.price(job.ops, chain=chain).latency_ms for job in jobs]
-        found = measured_networks(table, scope, [job.job_id for job in jobs]) if here else []
+        ids = [job.job_id for job in jobs if here]
+        found = measured_networks(table, scope, ids, allow_unstable=allow_unstable)
         measured[statistic] = {network.op_id: network.latency_ms for network in found}
     why = dict(failures(table, [Drawn((), job, spread=False) for job in jobs])) if here else {}
     return tuple(

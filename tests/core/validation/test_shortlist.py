@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hwprof.build import BuildOptions, build_lut
 from hwprof.errors import SpaceError
 from hwprof.lut import load_lut
 from hwprof.space import load_space
@@ -55,3 +56,29 @@ def test_on_another_machine_nothing_is_measured_and_called_so(calibrated, wanted
 def test_point_that_does_not_fit_the_space_is_refused(calibrated, small_space):
     with pytest.raises(SpaceError):
         shortlist.measure_shortlist(calibrated, Wanted(space=str(small_space)), [(0, 1)])
+
+
+def test_a_busy_moment_once_left_a_search_of_half_an_hour_unmeasured(
+    tmp_path, small_space, wanted, points, monkeypatch
+):
+    """All three networks of a shortlist are timed within six seconds; their halves were 7 % apart."""
+    table = tmp_path / "lut.parquet"
+    build_lut(BuildOptions("simulated", str(small_space), table, target="unstable", effort="fast"))
+    tries = []
+    measure = shortlist.measure
+    monkeypatch.setattr(shortlist, "measure", lambda *of: tries.append(of) or measure(*of))
+    (refused,) = shortlist.measure_shortlist(table, wanted, points[:1])
+    assert len(tries) == shortlist.TRIES
+    assert refused.measured_floor_ms is None
+    assert refused.reason.startswith("unstable: ")
+    (doubted,) = shortlist.measure_shortlist(table, wanted, points[:1], allow_unstable=True)
+    assert doubted.measured_floor_ms > 0
+    assert doubted.reason.startswith("unstable: ")
+
+
+def test_what_is_measured_is_not_tried_again(calibrated, wanted, points, monkeypatch):
+    tries = []
+    measure = shortlist.measure
+    monkeypatch.setattr(shortlist, "measure", lambda *of: tries.append(of) or measure(*of))
+    shortlist.measure_shortlist(calibrated, wanted, points)
+    assert len(tries) == 2
