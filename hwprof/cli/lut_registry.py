@@ -30,21 +30,21 @@ def push(table: str, place: str, name: str | None, as_json: bool) -> None:
       hwprof lut push lut.parquet s3://team/tables --name pixel4
       hwprof lut push lut.parquet delta+s3://team/store
     """
-    from hwprof.lut.places import is_store
+    from hwprof.lut.places import is_store, shown_url
 
     if is_store(place):
         from hwprof.lut.store import push_to_store
 
         appended = push_to_store(table, place, name)
         told = asdict(appended)
-        text = f"batch {appended.batch_id}, version {appended.version} of {place}"
+        text = f"batch {appended.batch_id}, version {appended.version} of {shown_url(place)}"
         new = appended.new
     else:
         from hwprof.lut.registry import push as push_to_registry
 
         pushed = push_to_registry(table, place, name)
         told = {**asdict(pushed.entry), "new": pushed.new, "sent_bytes": pushed.sent_bytes}
-        text = f"{place}/{pushed.entry.name}@{pushed.entry.table.sha256[:HASH_DIGITS]}"
+        text = f"{shown_url(place)}/{pushed.entry.name}@{pushed.entry.table.sha256[:HASH_DIGITS]}"
         new = pushed.new
     click.echo(json.dumps(told) if as_json else f"{text}{'' if new else ' (was there already)'}")
 

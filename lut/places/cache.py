@@ -26,7 +26,7 @@ from pathlib import Path
 from hwprof.errors import LutError
 from hwprof.graph.blocks import hwprof_home
 from hwprof.lut.files import sync_folder
-from hwprof.lut.places.place import Place
+from hwprof.lut.places.place import Place, shown_url
 from hwprof.lut.places.transfer import download
 from hwprof.lut.reading import StoredTable, open_table, open_visits, visits_path_of
 from hwprof.lut.write import check_destination
@@ -186,7 +186,7 @@ def latest(place: str) -> Latest | None:
 def remember(place: str, sha256: str, version: str | None) -> None:
     """Note which table a place holds now."""
     note = {
-        "place": place, "sha256": sha256, "version": version,
+        "place": shown_url(place), "sha256": sha256, "version": version,
         "asked_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
     write_small(_latest_path(place), json.dumps(note).encode())

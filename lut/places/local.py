@@ -17,7 +17,7 @@ from hwprof.lut.places.cache import (
     remember,
     told_offline,
 )
-from hwprof.lut.places.place import LOCAL, SCHEME, Place, is_url, open_place
+from hwprof.lut.places.place import LOCAL, SCHEME, Place, is_url, open_place, shown_url
 from hwprof.lut.reading import open_table, visits_path_of
 
 STORE = "delta+"
@@ -61,7 +61,7 @@ def local_table(table: str | os.PathLike[str]) -> Path:
     if known is not None and path is not None:
         logging.getLogger(__name__).warning(
             "using the copy of %s of %s; hwprof lut pull %s asks for a newer one",
-            text, known.asked_at, text,
+            shown_url(text), known.asked_at, shown_url(text),
         )  # fmt: skip
         return path
     return pull_to_cache(text)
@@ -114,7 +114,9 @@ def _file_to_cache(text: str, offline: bool) -> Path:
     path = None if known is None else cached_table(known.sha256)
     if offline:
         if path is None:
-            raise LutError(f"{text} is not in the cache; run the command again without --offline")
+            raise LutError(
+                f"{shown_url(text)} is not in the cache; run the command again without --offline"
+            )
         return path
     place = open_place(text)
     info = place.info()

@@ -21,6 +21,9 @@ WEB = ("http", "https")
 # Stores that show a file under its name only once all of it is there.
 WHOLE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hf", "oci", "oss")
 INSTALL = "pip install 'hwprof[share]'"
+HASHES = ("ETag", "etag", "md5Hash", "content_md5", "blob_id")
+TIMES = ("mtime", "created", "LastModified")
+"""Names that file systems give to what changes with a file's content."""
 MOST_NAMES = 100_000
 LISTING_BYTES = 16 << 20
 CHUNK_BYTES = 1 << 20
@@ -99,9 +102,13 @@ class Place:
             raise LutError(f"{self} is a folder, not a file")
         if found.get("type") != "file":
             raise LutError(f"{self} is no regular file; remove it")
-        marks = ("ETag", "etag", "md5Hash", "content_md5", "blob_id", "mtime", "created", "LastModified")
-        version = next((str(found[mark]) for mark in marks if found.get(mark) is not None), None)
-        return Info(found.get("size"), version)
+        size = found.get("size")
+        version = next((str(found[mark]) for mark in HASHES if found.get(mark) is not None), None)
+        if version is None:
+            # SFTP tells whole seconds, in which a file may change twice.
+            times = [f"{found[mark]} {size}" for mark in TIMES if found.get(mark) is not None]
+            version = times[0] if times else None
+        return Info(size, version)
 
     def names(self) -> list[str]:
         """Names of the files and folders directly below, sorted; none if there is no such folder.
@@ -236,6 +243,11 @@ def is_url(text: str | os.PathLike[str]) -> bool:
     return isinstance(text, str) and SCHEME.match(text) is not None
 
 
+def shown_url(text: str) -> str:
+    """A path or URL as messages name it: a URL without its password and query string."""
+    return CREDENTIALS.sub("", text) if "://" in text else text
+
+
 def open_place(text: str | os.PathLike[str]) -> Place:
     """A place by its path or URL; nothing is asked of it yet.
 
@@ -245,14 +257,14 @@ def open_place(text: str | os.PathLike[str]) -> Place:
     try:
         import fsspec
     except ImportError:
-        raise LutError(f"{text} needs fsspec; {INSTALL}") from None
+        raise LutError(f"{shown_url(str(text))} needs fsspec; {INSTALL}") from None
     text = os.fspath(text)
     match = SCHEME.match(text)
     if match is None:
         path = str(Path(text).expanduser().absolute())
         return Place(text, "file", fsspec.filesystem("file"), path, path)
     protocol = match[1].lower()
-    shown = CREDENTIALS.sub("", text)
+    shown = shown_url(text)
     try:
         fs, path = fsspec.core.url_to_fs(text, **(_web_options() if protocol in WEB else {}))
     except (ImportError, ValueError) as error:

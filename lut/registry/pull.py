@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hwprof.errors import LutError
 from hwprof.lut.places.cache import cached_table, fetched, keep_table, remember
-from hwprof.lut.places.place import Place, open_place
+from hwprof.lut.places.place import Place, open_place, shown_url
 from hwprof.lut.reading import visits_path_of
 from hwprof.lut.registry.entry import NAME, Entry, StoredFile
 from hwprof.lut.registry.registry import HASH, Registry, matching
@@ -71,12 +71,15 @@ def _resolve(text: str, offline: bool) -> tuple[Entry, Registry]:
     if len(names) == 1:
         return registry.find(names[0]), registry
     if names:
-        raise LutError(f"{text} holds tables of {len(names)} names; add /NAME: {', '.join(names[:20])}")
+        raise LutError(
+            f"{shown_url(text)} holds tables of {len(names)} names; add /NAME: {', '.join(names[:20])}"
+        )
     place, _, name = text.rstrip("/").rpartition("/")
     registry = Registry(open_place(place or "."), offline=offline)
     if not NAME.fullmatch(name) or not registry.names():
         raise LutError(
-            f"{text} is no registry and no table of one; hwprof lut list PLACE shows its tables"
+            f"{shown_url(text)} is no registry and no table of one; hwprof lut list PLACE shows its "
+            "tables"
         )
     return registry.find(name), registry
 

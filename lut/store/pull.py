@@ -21,6 +21,7 @@ from hwprof.lut.places.cache import (
     remember,
     told_offline,
 )
+from hwprof.lut.places.place import shown_url
 from hwprof.lut.reading import visits_path_of
 from hwprof.lut.store.resolve import resolve, visits_of
 from hwprof.lut.store.store import Store
@@ -59,7 +60,9 @@ def store_to_cache(
         known = latest(text)
         path = None if known is None else cached_table(known.sha256)
         if path is None:
-            raise LutError(f"{text} is not in the cache; run the command again without --offline")
+            raise LutError(
+                f"{shown_url(text)} is not in the cache; run the command again without --offline"
+            )
         return path
     at = store.rows.at(version, as_of)
     key = f"{text}@{at.version()} {on_conflict}"

@@ -24,7 +24,7 @@ from hwprof.errors import LutError
 from hwprof.lut.guard.metadata import check_shape, parse
 from hwprof.lut.places.cache import told_offline
 from hwprof.lut.places.local import STORE
-from hwprof.lut.places.place import LOCAL, SCHEME
+from hwprof.lut.places.place import LOCAL, SCHEME, shown_url
 from hwprof.lut.rows import check_table, check_visits, conform, rows_to_table
 from hwprof.lut.schema import COLUMNS, KEY, VISIT_COLUMNS, Column, arrow_schema
 from hwprof.lut.store.delta import Delta, import_deltalake
@@ -229,7 +229,7 @@ def _folder(place: str) -> tuple[str, dict[str, str]]:
         return place[scheme.end() :].rstrip("/"), {}
     if protocol not in OBJECT_STORES:
         allowed = ", ".join((*OBJECT_STORES, "file"))
-        raise LutError(f"a store cannot be at {place}: give a path, or a URL of {allowed}")
+        raise LutError(f"a store cannot be at {shown_url(place)}: give a path, or a URL of {allowed}")
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     options = {}
     if protocol in ("s3", "s3a") and endpoint:

@@ -143,6 +143,19 @@ def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
 
 
 @pytest.fixture
+def sftp(tmp_path: Path) -> Iterator[str]:
+    """URL of an empty folder on a real SFTP server on loopback, with its user's password in it."""
+    program = Path(__file__).parent / "places" / "sftp_server.py"
+    folder = tmp_path / "sftp"
+    folder.mkdir()
+    command = [sys.executable, program, folder]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield f"sftp://team:secret@127.0.0.1:{process.stdout.readline().strip()}/shared"
+        process.kill()
+
+
+@pytest.fixture
 def memory() -> Iterator[str]:
     """URL of an empty folder in fsspec's memory file system."""
     import fsspec

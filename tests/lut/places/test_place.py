@@ -11,11 +11,11 @@ import fsspec
 import pytest
 
 from hwprof.errors import LutError
-from hwprof.lut.places import is_url, open_place
+from hwprof.lut.places import is_url, open_place, shown_url
 from hwprof.lut.places.transfer import upload_bytes
 
 
-@pytest.fixture(params=["file", "memory", "s3"])
+@pytest.fixture(params=["file", "memory", "s3", "sftp"])
 def folder(request, tmp_path):
     """A place with two files and a folder in it."""
     match request.param:
@@ -25,6 +25,8 @@ def folder(request, tmp_path):
             url = request.getfixturevalue("memory")
         case "s3":
             url = f"{request.getfixturevalue('bucket')}/there"
+        case "sftp":
+            url = request.getfixturevalue("sftp")
     place = open_place(url)
     for name in ("b.txt", "a.txt"):
         upload_bytes(place.child(name), b"text of " + name.encode())
@@ -46,6 +48,19 @@ def folder(request, tmp_path):
 )
 def test_a_url_has_a_scheme(text, expected):
     assert is_url(text) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("sftp://team:secret@host:22/reg", "sftp://host:22/reg"),
+        ("https://host/lut.parquet?sig=secret", "https://host/lut.parquet"),
+        ("delta+s3://key:secret@bucket/store", "delta+s3://bucket/store"),
+        ("team@home/what?.parquet", "team@home/what?.parquet"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(text, expected):
+    assert shown_url(text) == expected
 
 
 def test_a_folder_lists_its_files_and_folders_and_not_what_is_in_them(folder):

@@ -65,13 +65,15 @@ def listed(place):
     return sorted(place.fs.find(place.root))
 
 
-@pytest.fixture(params=["file", "memory", "s3"])
+@pytest.fixture(params=["file", "memory", "s3", "sftp"])
 def folder(request, tmp_path):
     match request.param:
         case "file":
             return open_place(str(tmp_path / "there"))
         case "memory":
             return open_place(request.getfixturevalue("memory"))
+        case "sftp":
+            return open_place(request.getfixturevalue("sftp"))
     return open_place(f"{request.getfixturevalue('bucket')}/there")
 
 

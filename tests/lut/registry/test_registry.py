@@ -23,13 +23,15 @@ from hwprof.lut.registry import list_tables, push, registry_to_cache
 pytestmark = pytest.mark.usefixtures("home")
 
 
-@pytest.fixture(params=["file", "memory", "s3"])
+@pytest.fixture(params=["file", "memory", "s3", "sftp"])
 def place(request, tmp_path):
     match request.param:
         case "file":
             return str(tmp_path / "registry")
         case "memory":
             return request.getfixturevalue("memory")
+        case "sftp":
+            return request.getfixturevalue("sftp")
     return f"{request.getfixturevalue('bucket')}/registry"
 
 
@@ -289,3 +291,17 @@ def test_the_commands_push_list_and_pull(folder, tables, run, tmp_path, monkeypa
     run("pull", f"{folder}/phone", "--overwrite")
     assert (tmp_path / "phone.parquet").read_bytes() == tables[1].path.read_bytes()
     assert run("pull", f"{folder}/phone", "--version", 3).exit_code == 2
+
+
+def test_the_password_of_a_url_was_printed_and_kept_in_the_cache(sftp, tables, run, home, caplog):
+    table = str(tables[0].path)
+    told = [run("push", table, sftp, "--name", "pixel4"), run("list", sftp)]
+    told.append(run("pull", f"{sftp}/pixel4", "--out", home.parent / "out.parquet"))
+    told.append(run("info", f"{sftp}/pixel4"))
+    with pytest.raises(LutError, match="does not exist") as error:
+        run("info", f"{sftp}/nothing.parquet")
+    assert "secret" not in str(error.value)
+    assert "using the copy of sftp://127.0.0.1" in caplog.text
+    kept = [path.read_bytes() for path in (home / "cache").rglob("*") if path.is_file()]
+    everything = [result.output.encode() for result in told] + [caplog.text.encode(), *kept]
+    assert not any(b"secret" in text for text in everything)

@@ -413,6 +413,16 @@ def replayed(folder: Path) -> pa.Table:
     return pa.concat_tables(pq.read_table(folder / path) for path in sorted(live))
 
 
+def test_polars_reads_a_store(folder, lut):
+    polars = pytest.importorskip("polars")
+    push_to_store(str(lut.path), folder)
+    place = folder.removeprefix("delta+")
+    rows = polars.scan_delta(f"{place}/rows", version=1).select("op_id", "latency_ms").collect()
+    assert sorted(rows.rows()) == sorted(latencies(lut.path).items())
+    visits = polars.scan_delta(f"{place}/visits").select(polars.len()).collect()
+    assert visits.item() == lut.visits.num_rows
+
+
 def test_other_readers_need_no_feature_beyond_the_first_protocol(folder, lut, make):
     store = Store(folder)
     push_to_store(str(lut.path), folder)
