@@ -35,8 +35,8 @@ NETWORK_SPACES = ("s3nas", "general-networks")
 SLOWEST = 8
 
 
-def build_table(path: Path, options: BuildOptions, networks: int) -> dict[str, Any]:
-    """Rows and networks; the seconds of all runs together, and how many of each there are."""
+def build_table(path: Path, options: BuildOptions, networks: int) -> None:
+    """Rows and networks; the seconds of all runs together are noted beside the table."""
     told = path.with_suffix(".build.json")
     spent = json.loads(told.read_text()) if told.exists() else {"rows_s": 0.0, "networks_s": 0.0}
     report = build_lut(options, Progress())
@@ -56,6 +56,11 @@ def build_table(path: Path, options: BuildOptions, networks: int) -> dict[str, A
         if planner(options).jobs:
             spent["networks_s"] += build_lut(options, Progress(), planner=planner).wall_s
             told.write_text(json.dumps(spent))
+
+
+def told_of(path: Path) -> dict[str, Any]:
+    """The seconds that a table took, and how many rows and networks there are."""
+    spent = json.loads(path.with_suffix(".build.json").read_text())
     table = load_lut(path)
     states = table.filter(granularity="op").columns(["state"]).column(0).value_counts().to_pylist()
     return {
@@ -97,11 +102,14 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=18, help="to fit the whole on; 0: plain sum")
     parser.add_argument("--truth-effort", default="normal", help="of the thirteen")
     parser.add_argument("--only", action="append")
+    parser.add_argument("--as-is", action="store_true", help="price again from FOLDER's table")
     chosen = parser.parse_args()
     chosen.work.mkdir(parents=True, exist_ok=True)
     table = chosen.work / "general.parquet"
     options = BuildOptions("onnxruntime", chosen.space, table, cache=chosen.cache, effort=chosen.effort)
-    built = build_table(table, options, chosen.networks)
+    if not chosen.as_is:
+        build_table(table, options, chosen.networks)
+    built = told_of(table)
 
     import well_known
 

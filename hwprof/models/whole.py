@@ -9,9 +9,9 @@ from hwprof.composition.models import Model, choose, fit
 from hwprof.composition.terms import MIB
 
 LEAST_NETWORKS = 6
-UNFITTED_SD = 0.05
-"""Relative error that all units share where no network says it: the host changes its speed by 3 %
-between builds (docs/measurement.md), and a unit in a network finds other caches than alone."""
+UNLIKE_SD = 0.05
+"""Relative error that all units of a network share beside what the fit tells: the host changes its speed
+by 3 % between builds (docs/measurement.md), and the network is unlike those that were fitted."""
 MODELS = (
     Model("sum", ("rows",), "sum of the units", fitted=False),
     Model("scale", ("rows",), "the sum times one fitted factor"),
@@ -28,7 +28,8 @@ class WholeModel:
             than in their rows.
         networks: how many it was fitted on; 0: the plain sum.
         error: mean relative error over them, each predicted without itself; None without any.
-        sd: relative standard deviation that all units of a network share.
+        sd: relative standard deviation that all units of a network share: that of the fit's networks,
+            and `UNLIKE_SD`.
     """
 
     name: str
@@ -48,12 +49,12 @@ def fit_whole(
     """The simplest of `MODELS` whose error is about the best one's, each network left out once. A fit
     in which weights cost less than nothing has followed the noise, and is left out."""
     if len(sums_ms) < LEAST_NETWORKS:
-        return WholeModel("sum", {"rows": 1.0}, 0, None, UNFITTED_SD)
+        return WholeModel("sum", {"rows": 1.0}, 0, None, UNLIKE_SD)
     terms = [
         {"rows": total, "weight_mib": weight / MIB}
         for total, weight in zip(sums_ms, weight_bytes, strict=True)
     ]
     fits = [fit(model, terms, measured_ms) for model in MODELS]
     best = choose([each for each in fits if min(each.coefficients.values()) >= 0.0])
-    sd = float((best.residuals**2).mean()) ** 0.5
+    sd = (float((best.residuals**2).mean()) + UNLIKE_SD**2) ** 0.5
     return WholeModel(best.model.name, dict(best.coefficients), len(terms), best.error, sd)
