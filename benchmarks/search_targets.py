@@ -6,8 +6,8 @@
 Builds and calibrates a table of `--space` on ONNX Runtime (or takes the calibrated `--lut` of this
 machine), then searches at targets spread evenly between the fastest and the slowest network. The warm
 phase is trained once. The found networks keep the supernet's weights (`--train-epochs 0`): how well they
-are trained changes no latency. Goal: measured at most 3 % above the target and at most 8 % below. FOLDER
-keeps everything: a killed run goes on.
+are trained changes no latency, so the slow trainings of the largest may be short (`--sizes`). Goal:
+measured at most 3 % above the target and at most 8 % below. FOLDER keeps everything: a killed run goes on.
 """
 
 from __future__ import annotations
@@ -45,8 +45,7 @@ def main() -> None:
     parser.add_argument("--space", default="s3nas-cifar")
     parser.add_argument("--lut", type=Path)
     parser.add_argument("--data", required=True)
-    parser.add_argument("--size", default="reduced")
-    parser.add_argument("--targets", type=int, default=5)
+    parser.add_argument("--sizes", nargs="+", default=["reduced"] * 5, help="of each target's search")
     parser.add_argument("--effort", default="normal")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -64,20 +63,21 @@ def main() -> None:
     costs = additive_costs(load_lut(table), load_space(chosen.space), allow_unstable=True)
     low, high = costs.fastest_ms, costs.slowest_ms
     found, lines = [], []
-    for number in range(chosen.targets):
-        target_ms = round(low + (high - low) * (number + 0.5) / chosen.targets, 4)
+    for number, size in enumerate(chosen.sizes):
+        target_ms = round(low + (high - low) * (number + 0.5) / len(chosen.sizes), 4)
         folder = chosen.work / f"target{number}"
         warm = ["--warm", str(chosen.work / "target0" / "warm.safetensors")] if number else []
         start = time.monotonic()
         told = hwprof(
             "search", "--space", chosen.space, "--lut", str(table), "--target-ms", str(target_ms),
-            "--data", chosen.data, "--size", chosen.size, "--train-epochs", "0", "--out", str(folder),
+            "--data", chosen.data, "--size", size, "--train-epochs", "0", "--out", str(folder),
             "--allow-unstable", "--effort", chosen.effort, *warm,
         )  # fmt: skip
         gap = told["measured_ms"] / target_ms - 1.0
         found.append(
             {
                 "target_ms": target_ms,
+                "size": size,
                 "predicted_ms": told["predicted_ms"],
                 "measured_ms": told["measured_ms"],
                 "measured_over_target": gap,
@@ -98,7 +98,7 @@ def main() -> None:
         )
         result = {"space": chosen.space, "fastest_ms": low, "slowest_ms": high, "searches": found}
         write_result(chosen.out, result)
-    print_table(f"{chosen.targets} targets of {chosen.space}", lines)
+    print_table(f"{len(chosen.sizes)} targets of {chosen.space}", lines)
 
 
 if __name__ == "__main__":
