@@ -7,7 +7,8 @@ Builds and calibrates a table of `--space` on ONNX Runtime (or takes the calibra
 machine), then searches at targets spread evenly between the fastest and the slowest network. The warm
 phase is trained once. The found networks keep the supernet's weights (`--train-epochs 0`): how well they
 are trained changes no latency, so the slow trainings of the largest may be short (`--sizes`). Goal:
-measured at most 3 % above the target and at most 8 % below. FOLDER keeps everything: a killed run goes on.
+measured at most 3 % above the target and at most 8 % below. FOLDER keeps everything: a killed run goes
+on.
 """
 
 from __future__ import annotations
