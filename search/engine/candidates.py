@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from torch import Tensor
+
 from hwprof.errors import SpaceError
 from hwprof.search.data import Batches, Splits, evaluation_batches
 from hwprof.search.evolution import evolve
@@ -70,6 +72,14 @@ def searched_space(space: Space) -> SearchedSpace:
         for position, indices in zip(space.positions, kept, strict=True)
     )
     return SearchedSpace(replace(space, positions=positions), tuple(kept))
+
+
+def slowest_searched(space: Space, latencies: Sequence[Sequence[float]] | Tensor) -> Point:
+    """The network of the slowest choices that a supernet searches; `latencies` by position, choice."""
+    return tuple(
+        max(kept, key=lambda choice: float(row[choice]))
+        for row, kept in zip(latencies, searched_space(space).choices, strict=True)
+    )
 
 
 def score_candidates(

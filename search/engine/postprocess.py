@@ -98,6 +98,15 @@ def postprocess(
     yield replace(best, name="chosen")
 
 
+def has_features(space: Space) -> bool:
+    """Whether the space offers SE or h-swish to some block beside the choice without."""
+    return any(
+        variant(space, position, 0, se=True) is not None
+        or variant(space, position, 0, activation=HSWISH) not in (None, 0)
+        for position in range(len(space.positions))
+    )
+
+
 def _with(point: Point, changes: Mapping[int, int]) -> Point:
     return tuple(changes.get(position, choice) for position, choice in enumerate(point))
 

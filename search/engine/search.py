@@ -12,11 +12,11 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from hwprof.errors import HwprofError
+from hwprof.errors import HwprofError, SpaceError
 from hwprof.search.data import Batches, Images, Splits, evaluation_batches
-from hwprof.search.engine.candidates import Point, score_candidates
+from hwprof.search.engine.candidates import Point, score_candidates, slowest_searched
 from hwprof.search.engine.folder import SearchFolder
-from hwprof.search.engine.postprocess import HSWISH, Step, postprocess
+from hwprof.search.engine.postprocess import Step, has_features, postprocess
 from hwprof.search.engine.retraining import NetworkTraining, network_recipe
 from hwprof.search.engine.settings import Schedule, SearchSettings, described
 from hwprof.search.expected_latency import ExpectedLatency
@@ -35,7 +35,6 @@ from hwprof.search.supernet import (
     warm_phase,
 )
 from hwprof.search.supernet.checkpoint import searched_space_hash
-from hwprof.space import Space
 
 WARM, GATES = "warm.safetensors", "gates.safetensors"
 TRAINED = "network.safetensors"
@@ -135,17 +134,21 @@ class SuperkernelSearch:
         training = self._training()
         self._timed("warm", lambda: self._warm_up(training))
         self._timed("search", lambda: self._search_gates(training))
-        post_ms = self._post_ms
+        post_ms, least_ms = self._post_ms, self.settings.least_share * self.settings.target_ms
         bases = self._timed("candidates", lambda: self._bases("candidates", post_ms))
         steps = self._timed(
             "post-processing", lambda: self.folder.part("steps", lambda: self._post(bases[0]))
         )
         best = tuple(steps[-1]["point"])
-        if self._price([best])[0] < self.settings.least_share * self.settings.target_ms:
+        if self._price([best])[0] < least_ms:
             # SE and h-swish did not pay for all that was left to them: larger networks take the rest.
             target_ms = self.settings.target_ms
             bases = self._timed("larger ones", lambda: self._bases("larger", target_ms))
             points = self._shortlist(bases, best, ())
+            if self._price(points[:1])[0] < least_ms:
+                # None without them is so large: they fill what is left, whether they help or not.
+                richest = max(steps, key=lambda step: step["latency_ms"])["point"]
+                points = self._shortlist(bases, tuple(richest), ())
         else:
             points = self._shortlist(bases, best, (best,))
         shortlist = self._timed(
@@ -223,11 +226,22 @@ class SuperkernelSearch:
         training.save(path)
 
     def _bases(self, name: str, high_ms: float) -> list[Point]:
-        """Networks at or just below a latency, best first."""
+        """Networks at or just below a latency, best first; where there is none, below the target, and
+        never above the largest network without SE."""
         scored = self.folder.part(name, lambda: self._candidates(high_ms))
         return [tuple(one["point"]) for one in sorted(scored, key=lambda one: -one["accuracy"])]
 
     def _candidates(self, high_ms: float) -> list[dict[str, Any]]:
+        largest_ms = self._price([slowest_searched(self.space, self.latency.latencies)])[0]
+        high_ms, target_ms = min(high_ms, largest_ms), min(self.settings.target_ms, largest_ms)
+        try:
+            return self._scored(high_ms)
+        except SpaceError:
+            if target_ms <= high_ms:
+                raise
+            return self._scored(target_ms)
+
+    def _scored(self, high_ms: float) -> list[dict[str, Any]]:
         found = []
         for one in score_candidates(
             self.supernet,
@@ -371,15 +385,6 @@ class SuperkernelSearch:
     @property
     def _device(self) -> torch.device:
         return self.splits.train.pixels.device
-
-
-def has_features(space: Space) -> bool:
-    """Whether the space offers SE or h-swish to some block beside the choice without."""
-    return any(
-        variant(space, position, 0, se=True) is not None
-        or variant(space, position, 0, activation=HSWISH) not in (None, 0)
-        for position in range(len(space.positions))
-    )
 
 
 def choose(measured_ms: Sequence[float | None], settings: SearchSettings) -> int:
