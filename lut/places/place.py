@@ -21,9 +21,6 @@ WEB = ("http", "https")
 # Stores that show a file under its name only once all of it is there.
 WHOLE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hf", "oci", "oss")
 INSTALL = "pip install 'hwprof[share]'"
-HASHES = ("ETag", "etag", "md5Hash", "content_md5", "blob_id")
-TIMES = ("mtime", "created", "LastModified")
-"""Names that file systems give to what changes with a file's content."""
 MOST_NAMES = 100_000
 LISTING_BYTES = 16 << 20
 CHUNK_BYTES = 1 << 20
@@ -103,11 +100,9 @@ class Place:
         if found.get("type") != "file":
             raise LutError(f"{self} is no regular file; remove it")
         size = found.get("size")
-        version = next((str(found[mark]) for mark in HASHES if found.get(mark) is not None), None)
-        if version is None:
-            # SFTP tells whole seconds, in which a file may change twice.
-            times = [f"{found[mark]} {size}" for mark in TIMES if found.get(mark) is not None]
-            version = times[0] if times else None
+        marks = ("ETag", "etag", "md5Hash", "content_md5", "blob_id", "mtime", "created", "LastModified")
+        # With the size: a time of whole seconds, as of SFTP, may stay through a change.
+        version = next((f"{found[mark]} {size}" for mark in marks if found.get(mark) is not None), None)
         return Info(size, version)
 
     def names(self) -> list[str]:

@@ -74,7 +74,7 @@ def searched_space(space: Space) -> SearchedSpace:
     return SearchedSpace(replace(space, positions=positions), tuple(kept))
 
 
-def slowest_searched(space: Space, latencies: Sequence[Sequence[float]] | Tensor) -> Point:
+def slowest_searched(space: Space, latencies: Tensor) -> Point:
     """The network of the slowest choices that a supernet searches; `latencies` by position, choice."""
     return tuple(
         max(kept, key=lambda choice: float(row[choice]))

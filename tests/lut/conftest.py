@@ -155,6 +155,17 @@ def sftp(tmp_path: Path) -> Iterator[str]:
         process.kill()
 
 
+@pytest.fixture(params=["file", "memory", "s3", "sftp"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Path or URL of an empty folder, at each kind of place in turn."""
+    match request.param:
+        case "file":
+            return str(tmp_path / "there")
+        case "s3":
+            return f"{request.getfixturevalue('bucket')}/there"
+    return str(request.getfixturevalue(request.param))
+
+
 @pytest.fixture
 def memory() -> Iterator[str]:
     """URL of an empty folder in fsspec's memory file system."""

@@ -15,18 +15,9 @@ from hwprof.lut.places import is_url, open_place, shown_url
 from hwprof.lut.places.transfer import upload_bytes
 
 
-@pytest.fixture(params=["file", "memory", "s3", "sftp"])
-def folder(request, tmp_path):
+@pytest.fixture
+def folder(url):
     """A place with two files and a folder in it."""
-    match request.param:
-        case "file":
-            url = str(tmp_path / "there")
-        case "memory":
-            url = request.getfixturevalue("memory")
-        case "s3":
-            url = f"{request.getfixturevalue('bucket')}/there"
-        case "sftp":
-            url = request.getfixturevalue("sftp")
     place = open_place(url)
     for name in ("b.txt", "a.txt"):
         upload_bytes(place.child(name), b"text of " + name.encode())

@@ -65,16 +65,9 @@ def listed(place):
     return sorted(place.fs.find(place.root))
 
 
-@pytest.fixture(params=["file", "memory", "s3", "sftp"])
-def folder(request, tmp_path):
-    match request.param:
-        case "file":
-            return open_place(str(tmp_path / "there"))
-        case "memory":
-            return open_place(request.getfixturevalue("memory"))
-        case "sftp":
-            return open_place(request.getfixturevalue("sftp"))
-    return open_place(f"{request.getfixturevalue('bucket')}/there")
+@pytest.fixture
+def folder(url):
+    return open_place(url)
 
 
 def test_what_is_uploaded_is_there_and_comes_back(folder, source, tmp_path):

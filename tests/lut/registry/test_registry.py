@@ -23,16 +23,10 @@ from hwprof.lut.registry import list_tables, push, registry_to_cache
 pytestmark = pytest.mark.usefixtures("home")
 
 
-@pytest.fixture(params=["file", "memory", "s3", "sftp"])
-def place(request, tmp_path):
-    match request.param:
-        case "file":
-            return str(tmp_path / "registry")
-        case "memory":
-            return request.getfixturevalue("memory")
-        case "sftp":
-            return request.getfixturevalue("sftp")
-    return f"{request.getfixturevalue('bucket')}/registry"
+@pytest.fixture
+def place(url):
+    """Of a registry."""
+    return url
 
 
 @pytest.fixture

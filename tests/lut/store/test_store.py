@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
@@ -398,51 +397,6 @@ def test_compacting_forgets_only_what_it_is_told_to(folder, make, run):
     assert not orphan.exists()
     assert set(latencies(store_to_cache(folder, version=1)).values()) == {1.0}
     assert run("compact", folder, "--forget", 6).exit_code == 2
-
-
-def replayed(folder: Path) -> pa.Table:
-    """A Delta table read by its published protocol, with nothing but JSON and Parquet."""
-    live: set[str] = set()
-    for path in sorted((folder / "_delta_log").glob("*.json")):
-        for line in path.read_text().splitlines():
-            action = json.loads(line)
-            if "add" in action:
-                live.add(action["add"]["path"])
-            elif "remove" in action:
-                live.discard(action["remove"]["path"])
-    return pa.concat_tables(pq.read_table(folder / path) for path in sorted(live))
-
-
-def test_polars_reads_a_store(folder, lut):
-    polars = pytest.importorskip("polars")
-    push_to_store(str(lut.path), folder)
-    place = folder.removeprefix("delta+")
-    rows = polars.scan_delta(f"{place}/rows", version=1).select("op_id", "latency_ms").collect()
-    assert sorted(rows.rows()) == sorted(latencies(lut.path).items())
-    visits = polars.scan_delta(f"{place}/visits").select(polars.len()).collect()
-    assert visits.item() == lut.visits.num_rows
-
-
-def test_other_readers_need_no_feature_beyond_the_first_protocol(folder, lut, make):
-    store = Store(folder)
-    push_to_store(str(lut.path), folder)
-    for number in range(3):
-        store.append(batch(make, 2.0), make.metadata, writer="w", sequence=number)
-    store.compact()
-    root = Path(folder.removeprefix("delta+"))
-    for part in ("rows", "visits", "sources"):
-        protocols = [
-            json.loads(line)["protocol"]
-            for path in (root / part / "_delta_log").glob("*.json")
-            for line in path.read_text().splitlines()
-            if "protocol" in json.loads(line)
-        ]
-        assert protocols == [{"minReaderVersion": 1, "minWriterVersion": 2}]
-    rows = replayed(root / "rows")
-    assert rows.num_rows == len(lut) + 3 * len(make.ops)
-    assert Counter(rows["batch_id"].to_pylist())["w/1"] == len(make.ops)
-    types = {str(field.type) for field in rows.schema}
-    assert types <= {"string", "int32", "int64", "float", "double", "bool", "timestamp[us, tz=UTC]"}
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, make):
