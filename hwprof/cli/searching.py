@@ -123,6 +123,10 @@ def shortlist_lines(told: Mapping[str, Any], marks: Mapping[int, str]) -> list[s
         lines.append(f"  {place + 1}. {entry['predicted_ms']:.4g} ms, {said}{marks.get(place, '')}")
     if told["changes"] is not None:
         lines.append(f"  {Changes(**told['changes']).text()}")
+    for ratio in {entry["rows_ratio"] for entry in told["shortlist"] if entry.get("rows_ratio")}:
+        lines.append(
+            f"  some of its rows, measured again beside it, take {ratio:.3f} of their time in the table"
+        )
     return lines
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def rebuild(
     """
     setting = find_setting(path, wanted)
     require_same_environment(setting)
-    rows = _usable_rows(setting)
+    rows = usable_rows(setting)
     if not 1 <= count <= len(rows):
         raise LutError(
             f"{path} has {len(rows)} usable rows to measure again; got --rebuild {count}; give at least "
@@ -83,17 +84,25 @@ def rebuild(
     # Of its own, so that orders and places of buffers are not those of the build that made the rows.
     order = int(rng.integers(1 << 31))
     with tempfile.TemporaryDirectory(prefix="hwprof-rebuild-") as folder:
-        options = replace(setting.build, out=Path(folder) / "rebuild.parquet", seed=order)
-        planner = plan_of(setting.space, [Job((op,)) for op in drawn], options.protocol())
-        report = build_lut(options, progress, planner=planner)
-        if report.interrupted:
-            raise Interrupted("interrupted: the table is as it was; give the same command to start over")
-        again = load_lut(options.out)
+        again, wall_s = measure_again(setting, drawn, Path(folder), order, progress)
         before = rows.filter(op_id=[op.op_id for op in drawn])
-        return Rebuild(diff(before, again), count, len(rows), _unusable(again), report.wall_s)
+        return Rebuild(diff(before, again), count, len(rows), _unusable(again), wall_s)
 
 
-def _usable_rows(setting: Setting) -> Lut:
+def measure_again(
+    setting: Setting, ops: Sequence[OpSpec], folder: Path, seed: int, progress: Progress | None
+) -> tuple[Lut, float]:
+    """A table in `folder` of these ops alone, measured now in the setting, and the seconds that it
+    took."""
+    options = replace(setting.build, out=folder / "again.parquet", seed=seed)
+    planner = plan_of(setting.space, [Job((op,)) for op in ops], options.protocol())
+    report = build_lut(options, progress, planner=planner)
+    if report.interrupted:
+        raise Interrupted("interrupted: the table is as it was; give the same command to start over")
+    return load_lut(options.out), report.wall_s
+
+
+def usable_rows(setting: Setting) -> Lut:
     """The op rows of the setting that a search may use."""
     scope = setting.scope
     rows = setting.table.filter(
