@@ -11,7 +11,7 @@ is counted and replaced, and what it died of is kept in FOLDER, with the counts:
 
 What counts as good: the input is refused by a `HwprofError` of one printable line, or all commands work
 on it, print nothing that steers a terminal and write no file. `verify` (with lint), `diff` and `query`
-are slow and run on one input in four.
+are slow and run on one input in eight.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from common import print_table, write_result
 ENGINES = ("structure", "bytes")
 INPUTS_A_WORKER = 2_500
 MOST_BYTES = 1 << 16
-SLOW_ONES = 4
+SLOW_ONES = 8
 """One input in so many is tried with the slow commands too."""
 BEGINNING = re.compile(r"(/\S+|'[^']*'|\"[^\"]*\"|[\d.,]+)")
 TRYING = "trying "

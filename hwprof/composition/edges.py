@@ -6,14 +6,13 @@ a pair pays the run's overhead once and changes no layout between its ops.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from hwprof.composition.composition import Scope
-from hwprof.errors import MissingRow
+from hwprof.errors import LutError, MissingRow
 from hwprof.lut import Lut
-from hwprof.ops import OpSpec
+from hwprof.ops import OpSpec, ops_from_json
 from hwprof.space import Space
 
 EdgeKey = tuple[str, str, tuple[int, ...]]
@@ -63,10 +62,16 @@ def pair_latencies_ms(table: Lut, scope: Scope) -> Iterator[tuple[OpSpec, OpSpec
     pairs = table.filter(granularity="pair", **where)
     pair_ms = _values(pairs, scope.column)
     for row in pairs.columns(["op_id", "op_json"]).to_pylist():
-        first, second = (OpSpec.from_dict(op) for op in json.loads(row["op_json"]))
+        first, second = _two(ops_from_json(row["op_json"]), table)
         known = first.op_id in alone_ms and second.op_id in alone_ms
         if known and row["op_id"] in pair_ms:
             yield first, second, pair_ms[row["op_id"]], alone_ms[first.op_id], alone_ms[second.op_id]
+
+
+def _two(ops: Sequence[OpSpec], table: Lut) -> tuple[OpSpec, OpSpec]:
+    if len(ops) != 2:
+        raise LutError(f"{table.path}: a pair of {len(ops)} ops; see: hwprof lut lint {table.path}")
+    return ops[0], ops[1]
 
 
 def _values(rows: Lut, column: str) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from hwprof.models.graph_model import known_model
 from hwprof.models.split import block_channels, split
 from hwprof.models.term_model import Observation
 from hwprof.models.units import Split
-from hwprof.ops import OpSpec, lower
+from hwprof.ops import OpSpec, lower, ops_from_json
 
 KIND = ("environment_id", "dtype", "cache")
 
@@ -138,7 +137,7 @@ def measured_splits(selection: Selection) -> list[tuple[str, Split, float]]:
         if not usable or row[selection.column] is None:
             continue
         try:
-            graph = lower([OpSpec.from_dict(op) for op in json.loads(row["op_json"])])
+            graph = lower(ops_from_json(row["op_json"]))
         except HwprofError:
             continue  # a network with branches: its row does not say how they are joined
         analytic = cost(graph)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -17,6 +18,9 @@ from hwprof.graph import Graph
 
 OP_ID_VERSION = 1
 DTYPES = ("float32", "float16", "bfloat16", "int8")
+# Short, and of a value that is nested too deep for JSON too.
+_shown = reprlib.Repr()
+_shown.maxdict, _shown.maxlevel = 20, 3
 
 
 @dataclass(frozen=True)
@@ -143,24 +147,48 @@ class OpSpec:
                     values[name] = tuple(values[name])
             return cls(**values)
         except (TypeError, ValueError) as error:
-            raise OpError(f"not an op: {json.dumps(values, default=str)[:200]} ({error})") from None
+            raise OpError(f"not an op: {_shown.repr(values)[:200]} ({error})") from None
 
     @classmethod
     def from_json(cls, text: str) -> OpSpec:
-        try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            # Besides broken JSON: an integer of thousands of digits, or nesting without end.
-            raise OpError(f"not an op: {text[:80]!r} is no JSON ({error})") from None
-        if not isinstance(data, dict):
-            raise OpError(f"not an op: {text[:80]!r} is no JSON object")
-        return cls.from_dict(data)
+        """Inverse of `to_json`.
+
+        Raises:
+            OpError: no JSON, or as `from_dict`.
+        """
+        return _from_parsed(_parsed(text))
 
     def lower(self) -> Graph:
         """This op alone as a Graph."""
         from hwprof.ops.lowering import lower
 
         return lower([self])
+
+
+def ops_from_json(text: str) -> tuple[OpSpec, ...]:
+    """Ops of the row of a pair or network: a JSON list.
+
+    Raises:
+        OpError: no JSON list, or as `OpSpec.from_dict`.
+    """
+    data = _parsed(text)
+    if not isinstance(data, list):
+        raise OpError(f"not ops: {text[:80]!r} is no JSON list")
+    return tuple(map(_from_parsed, data))
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        # Besides broken JSON: an integer of thousands of digits, or nesting without end.
+        raise OpError(f"not an op: {text[:80]!r} is no JSON ({error})") from None
+
+
+def _from_parsed(data: Any) -> OpSpec:
+    if not isinstance(data, dict):
+        raise OpError(f"not an op: {_shown.repr(data)[:80]} is no JSON object")
+    return OpSpec.from_dict(data)
 
 
 def _plain(value: Any) -> Any:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hwprof.errors import SpaceError
 from hwprof.lut.importing.entries import Network
+from hwprof.ops import ops_from_json
 from hwprof.prediction.errors import PredictionError
 from hwprof.space import Space, point_from_string
 
@@ -35,8 +35,7 @@ class Decoder:
         self.space = space
         self._known = known or {}
         self._choices = [
-            [tuple(_canonical(json.loads(op.to_json())) for op in choice.ops) for choice in p.choices]
-            for p in space.positions
+            [tuple(op.to_json() for op in choice.ops) for choice in p.choices] for p in space.positions
         ]
         self._by_id: dict[str, Point] = {}
         self._built: set[tuple[str, ...]] = set()
@@ -47,8 +46,9 @@ class Decoder:
 
         Raises:
             PredictionError: the row is of no network of the space, or does not tell which.
+            OpError: its op_json is no list of ops.
         """
-        ops = tuple(_canonical(op) for op in json.loads(row["op_json"]))
+        ops = tuple(op.to_json() for op in ops_from_json(row["op_json"]))
         for told in self._told(row):
             if self._ops_of(told) == ops:
                 return told
@@ -135,7 +135,3 @@ class Decoder:
             f"{row['label']} is no network of space {self.space.name}: its ops are those of no point; "
             "give the space that it was measured for with --space"
         )
-
-
-def _canonical(op: Mapping[str, Any]) -> str:
-    return json.dumps(op, sort_keys=True)

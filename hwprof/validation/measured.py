@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ import numpy as np
 from hwprof import stats
 from hwprof.composition.composition import Scope
 from hwprof.lut import Lut
-from hwprof.ops import OpSpec
+from hwprof.ops import OpSpec, ops_from_json
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def measured_networks(
         MeasuredNetwork(
             op_id,
             found[op_id]["label"],
-            tuple(OpSpec.from_dict(op) for op in json.loads(found[op_id]["op_json"])),
+            ops_from_json(found[op_id]["op_json"]),
             found[op_id]["flops"],
             found[op_id][scope.column],
             passes.get(op_id, ()),

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import numpy as np
 
 from hwprof.errors import OpError
 from hwprof.lut.lint.pairs import INSIDE, Pairs, as_pairs
-from hwprof.lut.lint.values import op_id_of
 from hwprof.lut.lint.view import Indices, View
-from hwprof.ops import OpSpec, conv, depthwise, fc
+from hwprof.ops import OpSpec, conv, depthwise, fc, ops_from_json
 
 LINKS = ("conv", "depthwise", "se", "fc")
 BLOCKS = ("mbconv", "mixconv", "fused_mbconv", "basic_block", "relu_conv", "head")
@@ -78,13 +76,11 @@ def _ops(view: View, rows: Indices) -> Iterator[tuple[int, tuple[str, str], OpSp
 
 
 def _links_of(text: str) -> list[str]:
-    """Op ids of a chain's ops; none where the text is no list."""
+    """Op ids of a chain's ops; none where the text is no list of ops."""
     try:
-        ops = json.loads(text)
-    except ValueError:
+        return [op.op_id for op in ops_from_json(text)]
+    except OpError:
         return []
-    links = ops if isinstance(ops, list) else []
-    return [op_id_of(json.dumps(op, sort_keys=True, separators=(",", ":"))) for op in links]
 
 
 def _inside(op: OpSpec) -> list[OpSpec]:

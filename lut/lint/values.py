@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hwprof.errors import OpError
 from hwprof.lut.lint.finding import Finding
 from hwprof.lut.lint.view import Flags, View, counted
 from hwprof.lut.rows import ABOVE_ZERO, ALLOWED
 from hwprof.lut.schema import COLUMNS, KEY, NUMBERLESS_STATES, STATES
-from hwprof.ops.spec import OP_ID_VERSION
+from hwprof.ops.spec import OP_ID_VERSION, ops_from_json
 
 ORDERED = (
     ("latency_low_ms", "latency_ms", "latency_high_ms"),
@@ -67,8 +68,8 @@ def order(view: View) -> Iterator[Finding]:
 
 
 def identity(view: View) -> Iterator[Finding]:
-    """Rows whose op_id is not the hash of their op_json: a look-up finds another op's number. Rows of an
-    environment that the metadata do not describe."""
+    """Rows whose op_id is not the hash of their op_json: a look-up finds another op's number. Pairs and
+    networks whose op_json is no list of ops. Rows of an environment that has no metadata."""
     ops = np.flatnonzero(view.is_in("granularity", ["op"]))
     stored = zip(view.texts("op_id", ops), view.texts("op_json", ops), strict=True)
     wrong = [
@@ -77,10 +78,23 @@ def identity(view: View) -> Iterator[Finding]:
     if wrong:
         what = f"op_id is not the hash of op_json in {counted(len(wrong), 'row')}: {view.names(wrong)}"
         yield Finding("error", "identity", what, view.ids(wrong))
+    chains = np.flatnonzero(view.is_in("granularity", ["pair", "network"]))
+    texts = zip(chains.tolist(), view.texts("op_json", chains), strict=True)
+    if unread := [row for row, text in texts if not _are_ops(text)]:
+        what = f"op_json is no list of ops in {counted(len(unread), 'row')}: {view.names(unread)}"
+        yield Finding("error", "identity", what, view.ids(unread))
     strangers = np.flatnonzero(~view.is_in("environment_id", list(view.lut.environments)))
     if len(strangers):
         what = f"{counted(len(strangers), 'row')} of an environment that the metadata do not describe"
         yield Finding("error", "identity", f"{what}: {view.names(strangers)}", view.ids(strangers))
+
+
+def _are_ops(text: str) -> bool:
+    try:
+        ops_from_json(text)
+    except OpError:
+        return False
+    return True
 
 
 def duplicates(view: View) -> Iterator[Finding]:

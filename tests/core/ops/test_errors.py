@@ -9,7 +9,7 @@ import pytest
 from hwprof import ops
 from hwprof.errors import HwprofError, OpError
 from hwprof.graph import ACTIVATIONS
-from hwprof.ops import DTYPES, KINDS, OpSpec
+from hwprof.ops import DTYPES, KINDS, OpSpec, ops_from_json
 
 SHAPE = (1, 32, 14, 14)
 CONTENT = "ab" * 32
@@ -101,7 +101,7 @@ CASES: dict[str, tuple[Callable[[], object], tuple[str, ...]]] = {
     ),
     "number for a mix": (
         lambda: OpSpec.from_dict({**PLAIN, "mix": 3}),
-        ("not an op", '"mix": 3'),
+        ("not an op", "'mix': 3"),
     ),
     "no JSON": (lambda: OpSpec.from_json("{kind: conv}"), ("no JSON", "{kind: conv}")),
     "JSON nested without end": (lambda: OpSpec.from_json("[" * 100_000), ("no JSON", "[[[[")),
@@ -134,6 +134,24 @@ def test_the_message_names_value_and_choice_in_one_line(name: str) -> None:
     message = str(caught.value)
     assert "\n" not in message
     assert not [word for word in words if word not in message], message
+
+
+@pytest.mark.parametrize("depth", [900, 985, *range(990, 998), 1100, 100_000])
+@pytest.mark.parametrize("before", ['{"kind": ', '{"mix": ', '{"shape": '])
+def test_json_nested_just_short_of_pythons_limit_once_failed_where_the_error_was_written(
+    before: str, depth: int
+) -> None:
+    nested = before + "[" * depth + "]" * depth + "}"
+    with pytest.raises(OpError):
+        OpSpec.from_json(nested)
+    with pytest.raises(OpError):
+        ops_from_json(f"[{nested}]")
+
+
+@pytest.mark.parametrize("text", ["", "{}", "null", "[1]", "[[]]", '["conv"]', "[{}]", "[null]"])
+def test_a_list_of_something_else_is_no_list_of_ops(text: str) -> None:
+    with pytest.raises(OpError, match=r"not an op|not ops"):
+        ops_from_json(text)
 
 
 def test_an_op_error_is_one_the_command_line_reports() -> None:

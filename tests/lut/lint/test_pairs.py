@@ -167,3 +167,13 @@ def test_text_that_is_no_op_is_left_to_the_rule_that_reports_it(found, make):
     ]
     rows[0]["kernel_mix"] = "three"
     assert {finding.rule for finding in found(rows, spaces=[])} == {"identity"}
+
+
+@pytest.mark.parametrize("granularity", ["pair", "network"])
+@pytest.mark.parametrize("text", ["[" * 10_000, "{}", "[1]", '[{"kind": "conv"}]', "conv"])
+def test_ops_nested_without_end_once_ended_lint_with_a_traceback(found, make, granularity, text):
+    """Found by benchmarks/fuzz_tables.py in a table that `info` and `show` could read."""
+    chain = make.row(BLOCK) | {"granularity": granularity, "op_json": text, "op_id": "ab" * 10}
+    (finding,) = found([at(make.row(BLOCK), 1.0), at(chain, 1.0)], spaces=[])
+    assert (finding.severity, finding.rule, finding.row_ids) == ("error", "identity", ("ab" * 10,))
+    assert "op_json is no list of ops" in finding.message
