@@ -10,8 +10,9 @@ worker processes with a limit of address space, and of time for each input. A wo
 is counted and replaced, and what it died of is kept in FOLDER, with the counts: a killed run goes on.
 
 What counts as good: the input is refused by a `HwprofError` of one printable line, or all commands work
-on it, print nothing that steers a terminal and write no file. `verify` (with lint), `diff` and `query`
-are slow and run on one input in eight.
+on it, print nothing that steers a terminal and write no file but the one they are asked for. Those that
+take long (`verify` with lint, `diff`, `query`, `merge`, `report`, `export`, `predict`, `validate`,
+`fit-predictor`) run on one input in sixteen.
 """
 
 from __future__ import annotations
@@ -40,9 +41,12 @@ from common import print_table, write_result
 ENGINES = ("structure", "bytes")
 INPUTS_A_WORKER = 2_500
 MOST_BYTES = 1 << 16
-SLOW_ONES = 8
+SLOW_ONES = 16
 """One input in so many is tried with the slow commands too."""
+MODEL = "model.onnx"
 BEGINNING = re.compile(r"(/\S+|'[^']*'|\"[^\"]*\"|[\d.,]+)")
+MADE = ("lut.parquet", "lut.visits.parquet", "lut.csv", "lut.yaml", "report.html", "predictor")
+"""What the commands may leave."""
 TRYING = "trying "
 LONGEST_TURN_S = 2.0
 SAVED_EVERY_S = 10.0
@@ -54,7 +58,9 @@ def make_seeds(folder: Path) -> None:
     import numpy as np
     from made_up import made_up_ops, made_up_table, made_up_visits
 
+    from hwprof.graph.onnx_emitter import to_onnx
     from hwprof.lut import write_lut
+    from hwprof.ops import conv
 
     folder.mkdir(exist_ok=True)
     table, here = made_up_table(made_up_ops(8, seed=1), "device", "build", seed=1)
@@ -83,6 +89,7 @@ def make_seeds(folder: Path) -> None:
     visits = made_up_visits(table, seed=1)
     chosen = np.sort(np.random.default_rng(1).choice(visits.num_rows, 40, replace=False))
     write_lut(folder / "lut.parquet", rows, metadata=metadata, visits=visits.take(chosen))
+    (folder / MODEL).write_bytes(to_onnx(conv((1, 16, 14, 14), 16).lower()).SerializeToString())
 
 
 class Examiner:
@@ -95,6 +102,8 @@ class Examiner:
         self.table = folder / "lut.parquet"
         self.visits = visits_path_of(self.table)
         self.folder = folder
+        self.made = folder.with_name(f"{folder.name}.made")
+        self.model = seeds / MODEL
         self._stored = {
             False: self.whole.read_bytes(), True: visits_path_of(self.whole).read_bytes()
         }  # fmt: skip
@@ -106,6 +115,8 @@ class Examiner:
 
         self.table.write_bytes(self._stored[False] if visits else data)
         self.visits.write_bytes(data if visits else self._stored[True])
+        shutil.rmtree(self.made, ignore_errors=True)
+        self.made.mkdir()
         outcome = "accepted"
         for command in self._commands(few=bool(zlib.crc32(data) % SLOW_ONES)):
             try:
@@ -121,6 +132,8 @@ class Examiner:
                 return f"output {command[1]}"
             if outcome != "accepted" and command[1] == "info":
                 break
+        if partial := [place.name for place in self.made.iterdir() if place.name not in MADE]:
+            return f"wrote {partial}"
         if left := {place.name for place in self.folder.iterdir()} - {self.table.name, self.visits.name}:
             return f"wrote {sorted(left)}"
         return outcome
@@ -128,6 +141,7 @@ class Examiner:
     def _commands(self, few: bool) -> list[list[str]]:
         """What is run; `few`: without the slow ones."""
         table = str(self.table)
+        made = {name: str(self.made / name) for name in MADE}
         quick = [
             ["lut", "info", table],
             ["look up", table],
@@ -145,6 +159,13 @@ class Examiner:
                 ["lut", "diff", table, str(self.whole)],
                 ["lut", "query", table, "select max(label), sum(latency_ms), min(started_at) from lut"],
                 ["lut", "query", table, "select count(*), max(p10_ms), max(environment_id) from visits"],
+                ["lut", "merge", table, str(self.whole), "--out", made["lut.parquet"]],
+                ["lut", "export", table, "--format", "csv", "--out", made["lut.csv"]],
+                ["lut", "export", table, "--format", "ofa", "--out", made["lut.yaml"]],
+                ["report", table, "--out", made["report.html"]],
+                ["predict", str(self.model), "--lut", table, "--allow-missing"],
+                ["validate", table],
+                ["fit-predictor", table, "--out", made["predictor"]],
             ]
         )
 

@@ -101,7 +101,8 @@ class Lut:
             LutError: the file is damaged.
         """
         if new := [name for name in names if name not in self._kept]:
-            fresh = self._read(new)
+            # Each row group of a file has dictionaries of its own, which Arrow cannot group rows by.
+            fresh = self._read(new).unify_dictionaries()
             self._kept.update({name: fresh.column(name) for name in new})
         return pa.table({name: self._kept[name] for name in names})
 
