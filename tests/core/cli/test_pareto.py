@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from hwprof.build import BuildOptions, build_lut
 from hwprof.cli.main import cli
+from hwprof.cli.searching import shortlist_lines
 from hwprof.errors import HwprofError
 from hwprof.space import load_space
 from hwprof.space.nb201 import string_from_point
@@ -49,6 +50,9 @@ def test_a_front_is_found_and_its_shortlist_measured_beside_what_was_predicted(t
         assert entry["measured_ms"] == pytest.approx(entry["predicted_ms"], rel=0.5)
         assert entry["values"]["latency"] == pytest.approx(entry["predicted_ms"])
     assert told["changes"]["measured"] == len(told["shortlist"])
+    (ratio,) = {entry["rows_ratio"] for entry in told["shortlist"]}
+    assert 0.5 < ratio < 2
+    assert f"take {ratio:.3f} of their time in the table" in shortlist_lines(told, {})[-1]
     text = run(*command, "--queries", 60, "--out", tmp_path / "front")
     assert "shortlist, predicted and measured:" in text.stdout
     assert "pairs changed order" in text.stdout
