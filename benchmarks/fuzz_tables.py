@@ -77,8 +77,8 @@ def make_seeds(folder: Path) -> None:
         "environments": {here.environment_id: here.to_dict()},
         "licence": "CC-BY-4.0",
         "composition": [
-            {"scope": scope, "model": "factor", "coefficients": {"ops": 1.1}, "error": 0.01,
-             "networks": ["a"], "fitted_at": fitted, "hwprof_version": "0.1.0", "compared": {},
+            {"scope": scope, "model": "factor", "coefficients": {"rows": 1.1}, "error": 0.01,
+             "networks": [network["op_id"]], "fitted_at": fitted, "hwprof_version": "0.1.0", "compared": {},
              "sigma": 0.01}
         ],
         "validation": [
@@ -163,8 +163,8 @@ class Examiner:
                 ["lut", "export", table, "--format", "csv", "--out", made["lut.csv"]],
                 ["lut", "export", table, "--format", "ofa", "--out", made["lut.yaml"]],
                 ["report", table, "--out", made["report.html"]],
-                ["predict", str(self.model), "--lut", table, "--allow-missing"],
-                ["validate", table],
+                ["predict", str(self.model), "--lut", table, "--cache", "warm", "--allow-missing"],
+                ["validate", table, "--cache", "warm"],
                 ["fit-predictor", table, "--out", made["predictor"]],
             ]
         )

@@ -127,10 +127,11 @@ class Predictor:
         """The model's price.
 
         Args:
-            allow_missing: leave units without a price out of the sum, and say so, instead of raising.
+            allow_missing: leave units without a price out of the sum, and say so, instead of raising;
+                not where that leaves nothing.
 
         Raises:
-            ModelError: the model has another element type than the rows.
+            ModelError: the model has another element type than the rows, or nothing to price.
             MissingRow: units without a price, named.
         """
         if model.dtype != self.selection.dtype:
@@ -141,7 +142,9 @@ class Predictor:
         found = split(model, self.selection.block)
         costs = self._unit_costs(found)
         reasons = costs.reasons
-        if any(reasons) and not allow_missing:
+        if not reasons:
+            raise ModelError(f"{model.name} has no operator that takes time; give one that computes")
+        if all(reasons) or (any(reasons) and not allow_missing):
             raise self._missing(model, found.units, reasons)
         priced = np.array([reason is None for reason in reasons])
         scale = self.whole.coefficients["rows"]
@@ -229,10 +232,11 @@ class Predictor:
         ]
         more = f" and {len(why) - NAMED} more" if len(why) > NAMED else ""
         path = self.selection.table.path
+        rest = ", or give --allow-missing for the price of the rest" if len(why) < len(units) else ""
         return MissingRow(
             f"{path} does not price {len(why)} of {len(units)} units of {model.name}: "
             f"{'; '.join(why[:NAMED])}{more}; add rows of such ops with hwprof build-lut --out {path} "
-            "(docs/predict.md), or give --allow-missing for the price of the rest"
+            f"(docs/predict.md){rest}"
         )
 
 

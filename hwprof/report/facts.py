@@ -51,10 +51,15 @@ def _counts(counts: dict[str, int]) -> str:
 def _errors(entries: Sequence[dict[str, Any]]) -> str:
     return "; ".join(
         f"{visible(entry['space'])} {visible(entry['statistic'])}: mean {percent(entry['mean_error'])} "
-        f"over {counted(entry['networks'], 'held-out network')}, "
+        f"over {_networks(entry['networks'])}, "
         f"{percent(entry['within_2'], 0)} within 2%"
         for entry in entries
     ) or "not validated"  # fmt: skip
+
+
+def _networks(count: int | None) -> str:
+    """Another version of hwprof may not have written it."""
+    return "held-out networks" if count is None else counted(count, "held-out network")
 
 
 def environments(tables: Sequence[Lut]) -> tuple[list[str], list[list[str]], int]:

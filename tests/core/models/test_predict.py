@@ -101,6 +101,19 @@ def test_operators_that_no_row_runs_are_refused_by_name(
     assert partly.units[1].latency_ms is None
 
 
+def test_a_model_of_which_nothing_has_a_price_once_ended_in_a_division_by_zero(
+    predictor: Predictor, maker: Any, tmp_path: Path
+) -> None:
+    m = maker((1, 16, 14, 14))
+    with pytest.raises(MissingRow, match="2 of 2 units of odd") as caught:
+        predictor.predict(
+            model_of(m.model(m.op("Softmax", m.op("Erf", "x"))), "odd"), allow_missing=True
+        )
+    assert "--allow-missing" not in str(caught.value)
+    with pytest.raises(ModelError, match="nothing has no operator that takes time"):
+        predictor.predict(model_of(m.model(m.op("Identity", "x")), "nothing"))
+
+
 def test_a_size_far_from_every_row_is_refused(predictor: Predictor) -> None:
     op = ops.conv((1, 4096, 256, 256), 4096, 3)
     from hwprof.models.graph_model import model_of_graph

@@ -296,3 +296,14 @@ def test_frame_has_all_rows_of_the_table(table):
     frame = rows_frame(table)
     assert len(frame) == len(table)
     assert set(frame["series"]) >= {"mbconv", "network"}
+
+
+def test_a_validation_that_does_not_say_its_networks_once_ended_a_report(table, changed):
+    """Another version of hwprof may not write a field; found by benchmarks/fuzz_tables.py."""
+    for name in ("networks", "mean_error", "within_2"):
+        validation = [
+            {key: value for key, value in entry.items() if key != name}
+            for entry in table.metadata["validation"]
+        ]
+        said = facts.quality(changed(validation=validation))["validated error"]
+        assert "held-out networks" in said
