@@ -78,8 +78,8 @@ def make_seeds(folder: Path) -> None:
         "licence": "CC-BY-4.0",
         "composition": [
             {"scope": scope, "model": "factor", "coefficients": {"rows": 1.1}, "error": 0.01,
-             "networks": [network["op_id"]], "fitted_at": fitted, "hwprof_version": "0.1.0", "compared": {},
-             "sigma": 0.01}
+             "networks": [network["op_id"]], "fitted_at": fitted, "hwprof_version": "0.1.0",
+             "compared": {}, "sigma": 0.01}
         ],
         "validation": [
             {**scope, "networks": 20, "mean_error": 0.01, "within_1": 0.6, "within_2": 0.9,

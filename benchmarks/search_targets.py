@@ -83,6 +83,7 @@ def main() -> None:
                 "measured_ms": told["measured_ms"],
                 "measured_over_target": gap,
                 "reason": told["reason"],
+                "rows_ratio": told["shortlist"][told["chosen"]]["rows_ratio"],
                 "shortlist": [[e["predicted_ms"], e["measured_ms"]] for e in told["shortlist"]],
                 "steps": [[s["name"], s["latency_ms"], s["accuracy"]] for s in told["steps"]],
                 "point": told["point"],
