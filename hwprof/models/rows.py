@@ -18,6 +18,8 @@ from hwprof.models.units import Split
 from hwprof.ops import OpSpec, lower, ops_from_json
 
 KIND = ("environment_id", "dtype", "cache")
+MOST_KINDS = 6
+"""Listed in an error's one line."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ def select_rows(
         )
     if len(kinds) > 1:
         raise LutError(
-            f"{table.path} has op rows of {len(kinds)} kinds ({' / '.join(told)}); name one with "
+            f"{table.path} has op rows of {len(kinds)} kinds ({' / '.join(told[:MOST_KINDS])}"
+            f"{' and others' if len(told) > MOST_KINDS else ''}); name one with "
             "--environment, --dtype or --cache"
         )
     chosen = kinds[0]

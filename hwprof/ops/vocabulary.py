@@ -16,6 +16,8 @@ from hwprof.graph import ACTIVATIONS, GraphBuilder
 from hwprof.ops import blocks
 from hwprof.ops.spec import DTYPES, OpSpec
 
+LARGEST = (1 << 31) - 1
+"""Of a number in an op: a table's columns are of 32 bits."""
 ALIASES = {"stem": "conv", "ConvBlock_kxk1x1": "fused_mbconv"}
 POOLS = ("max", "avg", "global_avg")
 COMMON = ("kind", "shape", "out_channels", "dtype")
@@ -169,7 +171,10 @@ def _whole(field: str, value: Any) -> int:
     """The value as a plain int; 8.0 or True would hash to another op_id than 8."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise OpError(f"{field} must be a whole number, got {value!r}")
-    return operator.index(value)
+    found = operator.index(value)
+    if abs(found) > LARGEST:
+        raise OpError(f"{field} must be at most {LARGEST:,}, got a number of {found.bit_length()} bits")
+    return found
 
 
 def _canonical_mix(spec: OpSpec) -> tuple[tuple[int, int], ...]:

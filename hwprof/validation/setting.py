@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from hwprof.lut import Lut, load_lut
 from hwprof.space import Space, list_spaces, load_space
 
 _COLUMNS = ("environment_id", "space", "batch", "dtype", "cache")
+MOST_KINDS = 6
+"""Listed in an error's one line."""
 
 
 @dataclass(frozen=True)
@@ -124,12 +126,12 @@ def _one_kind(table: Lut, wanted: Wanted) -> Mapping[str, Any]:
     said = ", ".join(f"{name} {value}" for name, value in only.items())
     if not len(rows):
         kinds = _kinds(table.filter(granularity="op"))
-        has = "it has " + " / ".join(map(_spell, kinds)) if kinds else "build them: hwprof build-lut"
+        has = "it has " + _spelled_out(kinds) if kinds else "build them: hwprof build-lut"
         raise LutError(f"{table.path} has no op rows{f' of {said}' if said else ''}; {has}")
     kinds = _kinds(rows)
     if len(kinds) > 1:
         raise LutError(
-            f"{table.path} has op rows of {len(kinds)} kinds ({' / '.join(map(_spell, kinds))}); name "
+            f"{table.path} has op rows of {len(kinds)} kinds ({_spelled_out(kinds)}); name "
             "one with --space, --environment, --batch, --dtype or --cache"
         )
     row: Mapping[str, Any] = rows.table.slice(0, 1).to_pylist()[0]
@@ -156,8 +158,10 @@ def _kinds(rows: Lut) -> list[dict[str, Any]]:
     return sorted(found, key=lambda kind: [str(kind[name]) for name in _COLUMNS])
 
 
-def _spell(kind: Mapping[str, Any]) -> str:
-    return ", ".join(str(kind[name]) for name in _COLUMNS)
+def _spelled_out(kinds: Sequence[Mapping[str, Any]]) -> str:
+    more = f" and {len(kinds) - MOST_KINDS} more" if len(kinds) > MOST_KINDS else ""
+    words = [", ".join(str(kind[name]) for name in _COLUMNS) for kind in kinds[:MOST_KINDS]]
+    return " / ".join(words) + more
 
 
 def _identity(table: Lut, row: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -25,6 +25,7 @@ from hwprof.lut.diff.significance import (
     robust_deviation,
 )
 from hwprof.lut.diff.timeline import SENTINELS
+from hwprof.lut.diff.visited import possible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -193,7 +194,8 @@ def _sentinel_ratio(name: str, rows: pd.DataFrame, visits: Mapping[str, pd.DataF
     medians = []
     for side in "ab":
         own = visits[side]
-        values = own.loc[own["row"].isin(rows[f"row_{side}"]), name].dropna()
+        values = own.loc[own["row"].isin(rows[f"row_{side}"]), name]
+        values = values[possible(values)]
         if values.empty:
             return None
         medians.append(float(values.median()))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hwprof import stats
 from hwprof.lut.diff.significance import NORMAL_QUANTILE, Floats
-from hwprof.lut.diff.visited import positions_by
+from hwprof.lut.diff.visited import positions_by, possible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,7 +135,7 @@ def _sentinel(
     values: pd.Series[Any], window: NDArray[np.int64], window_s: float, rows: Floats
 ) -> Series | None:
     """A sentinel's own series, and how much of the rows' it explains."""
-    read = values.notna().to_numpy()
+    read = possible(values).to_numpy()
     if not read.any():
         return None
     logs = np.log(values.to_numpy(dtype=np.float64)[read])

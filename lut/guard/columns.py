@@ -17,8 +17,11 @@ from hwprof.lut.guard.text import check_text, text_size
 from hwprof.lut.schema import Column, few_valued
 
 # Names are printed; prose may be what a runtime said; a network's ops take about 300 bytes each.
-LONGEST_NAME, LONGEST_PROSE, LONGEST_OPS = 1 << 10, 1 << 16, 1 << 22
+# Words tell kinds of rows apart, and errors list several such kinds in one line.
+LONGEST_WORD, LONGEST_NAME, LONGEST_PROSE, LONGEST_OPS = 1 << 6, 1 << 10, 1 << 16, 1 << 22
 LONGEST = {
+    **dict.fromkeys(("granularity", "cache", "state", "dtype", "environment_id"), LONGEST_WORD),
+    "space": LONGEST_WORD * 4,
     "op_json": LONGEST_OPS,
     **dict.fromkeys(
         ("reason", "tuning", "placement", "energy_reason", "peak_memory_source", "kernel_mix"),

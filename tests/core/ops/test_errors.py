@@ -104,6 +104,9 @@ CASES: dict[str, tuple[Callable[[], object], tuple[str, ...]]] = {
         ("not an op", "'mix': 3"),
     ),
     "no JSON": (lambda: OpSpec.from_json("{kind: conv}"), ("no JSON", "{kind: conv}")),
+    "number beyond a table's columns": (
+        lambda: ops.conv(SHAPE, 10**400), ("out_channels", "2,147,483,647", "bits"),
+    ),
     "JSON nested without end": (lambda: OpSpec.from_json("[" * 100_000), ("no JSON", "[[[[")),
     "JSON of a huge integer": (
         lambda: OpSpec.from_json('{"kind": ' + "9" * 10_000 + "}"),

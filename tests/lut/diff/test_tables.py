@@ -6,6 +6,8 @@ import json
 from datetime import timedelta
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from hwprof import stats
@@ -14,6 +16,7 @@ from hwprof.lut import load_lut, write_lut
 from hwprof.lut.diff.own_noise import floor_variance
 from hwprof.lut.diff.tables import diff
 from hwprof.lut.diff.timeline import two_speeds
+from hwprof.lut.reading import visits_path_of
 from hwprof.ops import conv
 
 OPS = tuple(conv((1, 8, 16, 16), 8 + i, kernel=3) for i in range(150))
@@ -420,3 +423,20 @@ def test_summary_is_json_and_its_limit_bounds_the_rows(build):
     assert summary["largest_change"] == pytest.approx(0.2, abs=0.02)
     assert summary["timelines_a"][0]["started_at"].startswith("2026-11-21T08:00")
     assert len(found.summary()["rows"]) == 60
+
+
+def test_a_sentinel_of_no_time_once_ended_a_comparison_in_a_division_by_zero(build):
+    """Found by benchmarks/fuzz_tables.py in a file that hwprof would not write."""
+    a, b = build("a", 1), build("b", 2)
+    path = visits_path_of(a.path)
+    stored = pq.ParquetFile(path)
+    visits, metadata = stored.read(), stored.metadata.metadata
+    place = visits.column_names.index("dense_sentinel_ms")
+    field = visits.schema.field(place)
+    visits = visits.set_column(place, field, pa.array([0.0] * len(visits), field.type))
+    with pq.ParquetWriter(path, visits.schema, store_schema=False) as writer:
+        writer.write_table(visits)
+        writer.add_key_value_metadata({k: v for k, v in metadata.items() if k.startswith(b"hwprof.")})
+    found = diff(load_lut(a.path), b)
+    assert [factor.dense for factor in found.factors] == [None]
+    assert found.timelines_a[0].dense is None
