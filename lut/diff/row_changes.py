@@ -24,8 +24,7 @@ from hwprof.lut.diff.significance import (
     normal_scores,
     robust_deviation,
 )
-from hwprof.lut.diff.timeline import SENTINELS
-from hwprof.lut.diff.visited import possible
+from hwprof.lut.diff.visited import SENTINELS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -194,8 +193,7 @@ def _sentinel_ratio(name: str, rows: pd.DataFrame, visits: Mapping[str, pd.DataF
     medians = []
     for side in "ab":
         own = visits[side]
-        values = own.loc[own["row"].isin(rows[f"row_{side}"]), name]
-        values = values[possible(values)]
+        values = own.loc[own["row"].isin(rows[f"row_{side}"]), name].dropna()
         if values.empty:
             return None
         medians.append(float(values.median()))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hwprof import stats
 from hwprof.lut.diff.significance import NORMAL_QUANTILE, Floats
-from hwprof.lut.diff.visited import positions_by, possible
+from hwprof.lut.diff.visited import SENTINELS, positions_by
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,6 @@ MOST_WINDOWS = 24
 LEAST_WINDOW_VISITS = 20
 LEAST_WINDOWS = 5
 POLISH_ROUNDS = 5
-SENTINELS = ("dense_sentinel_ms", "memory_sentinel_ms")
 
 # Two speeds: groups of visits far apart for their own width, both of which come up often. The best cut
 # of a normal or exponential distribution lies below 3 by this distance (Ashman's D).
@@ -135,7 +134,7 @@ def _sentinel(
     values: pd.Series[Any], window: NDArray[np.int64], window_s: float, rows: Floats
 ) -> Series | None:
     """A sentinel's own series, and how much of the rows' it explains."""
-    read = possible(values).to_numpy()
+    read = values.notna().to_numpy()
     if not read.any():
         return None
     logs = np.log(values.to_numpy(dtype=np.float64)[read])

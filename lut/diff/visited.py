@@ -16,18 +16,19 @@ if TYPE_CHECKING:
 
     from hwprof.lut.table import Lut
 
+SENTINELS = ("dense_sentinel_ms", "memory_sentinel_ms")
 VISIT = (
-    *KEY, "process", "started_at", "p10_ms", "cpu_share", "dense_sentinel_ms", "memory_sentinel_ms",
-    "clean",
+    *KEY, "process", "started_at", "p10_ms", "cpu_share", *SENTINELS, "clean",
 )  # fmt: skip
 SHORTEST_MS, LONGEST_MS = 1e-12, 1e12
 ROW = (*KEY, "latency_ms", "build_id")
 
 
 def visited(table: Lut) -> pd.DataFrame:
-    """One line a visit of the rows that have a number: the columns `VISIT` (`started_at` in seconds),
-    the row's `latency_ms` and `build_id` ("" where unknown), and `row`, its position in the table. Empty
-    where the table was written without visits or came without its visits file.
+    """One line a visit of the rows that have a number: the columns `VISIT` (`started_at` in seconds, a
+    sentinel's time NaN where it is none), the row's `latency_ms` and `build_id` ("" where unknown), and
+    `row`, its position in the table. Empty where the table was written without visits or came without
+    its visits file.
 
     Raises:
         LutError: the visits file is damaged or belongs to another table.
@@ -43,6 +44,8 @@ def visited(table: Lut) -> pd.DataFrame:
     names = [column.name for column in VISIT_COLUMNS if column.name in VISIT]
     visits = as_text(table.visits.select(names).to_pandas())
     visits["started_at"] = visits["started_at"].astype("datetime64[ms, UTC]").astype("int64") / 1e3
+    for name in SENTINELS:
+        visits[name] = visits[name].where(possible(visits[name]))
     timed = rows[possible(rows["latency_ms"])]
     return visits[possible(visits["p10_ms"])].merge(timed, on=list(KEY))
 
