@@ -15,6 +15,7 @@ from hwprof.build.progress import Progress
 from hwprof.errors import BuildError
 from hwprof.lut import Lut, load_lut
 from hwprof.measure.messages import Job
+from hwprof.measure.protocol import Protocol
 from hwprof.ops import OpSpec
 from hwprof.prediction.encoding import Floats
 from hwprof.prediction.measured import read_measured
@@ -32,6 +33,9 @@ POOL, CANDIDATES = 600, 150
 SHARE_OF_BUDGET = 0.15
 """A batch takes at most about so much of the budget, and has no more networks than are known: later ones
 know more."""
+TRIES = 5
+"""A batch is measured within seconds, and one busy moment of the machine makes all of it unstable: a
+run with ten minutes to spend ended after twenty seconds, on a host disturbed for a third of the time."""
 CERTAINTY = 1.645
 """Standard errors above the mean: the error is below the bound with 95 %."""
 
@@ -181,21 +185,29 @@ class _Sampler:
         )  # fmt: skip
 
     def measure(self, picked: Picked, left_s: float, progress: Progress | None) -> None:
-        """Raises BuildError where no network of a batch of `LEAST_NETWORKS` or more can be used."""
+        """A batch of which all networks are unstable is measured again.
+
+        Raises:
+            BuildError: no network of a batch of `LEAST_NETWORKS` or more can be used.
+        """
         began = time.monotonic()
+        known = len(self._belief.errors)
         ops = [Job((self._counts.ops[place],)) for place in picked.ops]
         networks = [self._jobs[place] for place in picked.networks]
-        for jobs, protocol in zip((ops, networks), self._protocols, strict=True):
-            still_s = left_s - (time.monotonic() - began)
-            if jobs and still_s > 0.0:
-                build = replace(self.setting.build, budget_s=still_s)
-                measure(replace(self.setting, build=build), jobs, protocol, progress)
-                self._tried |= {job.job_id for job in jobs}
+        op_protocol, network_protocol = self._protocols
+        self._build(ops, op_protocol, began + left_s, progress)
+        self._build(networks, network_protocol, began + left_s, progress)
         # What a job takes is guessed from its FLOPs; the machine tells how fast it is.
         self._pace *= float(np.clip((time.monotonic() - began) / picked.seconds, 0.2, 5.0))
-        known = len(self._belief.errors)
         self._look()
-        if len(networks) >= LEAST_NETWORKS and len(self._belief.errors) == known:
+        if len(networks) < LEAST_NETWORKS:
+            return
+        for _ in range(TRIES - 1):
+            if len(self._belief.errors) > known or "unstable" not in self._states(networks):
+                break
+            self._build(networks, network_protocol, began + left_s, progress)
+            self._look()
+        if len(self._belief.errors) == known:
             scope = self.setting.scope
             drawn = [Drawn((), job, spread=False) for job in networks]
             failed = failures(self.setting.table, drawn, scope.environment_id, scope.cache)
@@ -204,6 +216,22 @@ class _Sampler:
                 f"none of the last {len(networks)} networks has a number to trust{why}; their rows are "
                 "kept; see what disturbs the machine: hwprof doctor; or give --effort normal or rigorous"
             )
+
+    def _build(
+        self, jobs: Sequence[Job], protocol: Protocol, until_s: float, progress: Progress | None
+    ) -> None:
+        left_s = until_s - time.monotonic()
+        if jobs and left_s > 0.0:
+            build = replace(self.setting.build, budget_s=left_s)
+            measure(replace(self.setting, build=build), jobs, protocol, progress)
+            self._tried |= {job.job_id for job in jobs}
+
+    def _states(self, jobs: Sequence[Job]) -> set[str]:
+        scope = self.setting.scope
+        rows = self.setting.table.filter(
+            environment_id=scope.environment_id, cache=scope.cache, op_id=[job.job_id for job in jobs]
+        )
+        return set(rows.columns(["state"])["state"].to_pylist())
 
     def _look(self) -> None:
         self.setting = replace(self.setting, table=load_lut(self.setting.build.out))

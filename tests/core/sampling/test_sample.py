@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from hwprof.backends.simulated import true_latency_ms
-from hwprof.build import BuildOptions, build_lut
 from hwprof.errors import BuildError, LutError
-from hwprof.lut import load_lut
+from hwprof.lut import load_lut, write_lut
 from hwprof.prediction import fit_predictor
-from hwprof.sampling.sample import LEAST_NETWORKS, sample
+from hwprof.sampling import sample as sampling
+from hwprof.sampling.sample import LEAST_NETWORKS, TRIES, sample
 from hwprof.space import load_space
 from hwprof.validation.setting import Wanted
 
@@ -74,16 +74,48 @@ def test_cells_are_sampled_and_known_again(cell_table, cell_wanted, copied, tmp_
     assert again.steps[0].error == pytest.approx(done.steps[-1].error)
 
 
-def test_networks_without_a_number_to_trust_end_it_with_the_reason(part_space, tmp_path):
-    path = tmp_path / "lut.parquet"
-    build_lut(
-        BuildOptions("simulated", str(part_space), path, target="unstable", effort="fast", limit=3)
-    )
-    wanted = Wanted(space=str(part_space), effort="fast")
+def spoil_networks(path):
+    """What a busy moment leaves of them."""
+    table = load_lut(path)
+    rows = table.table.to_pylist()
+    for row in rows:
+        if row["granularity"] == "network":
+            row |= {"state": "unstable", "reason": "the floors of the lowest processes lie 3.0% apart"}
+    write_lut(path, rows, metadata=table.metadata)
+
+
+@pytest.fixture
+def busy(monkeypatch):
+    """Calls of `measure` for networks, and how many of the first of them meet a busy machine."""
+    calls = {"made": 0, "busy": 0}
+    real = sampling.measure
+
+    def measure(setting, jobs, *rest):
+        took = real(setting, jobs, *rest)
+        if jobs[0].granularity == "network":
+            calls["made"] += 1
+            if calls["made"] <= calls["busy"]:
+                spoil_networks(setting.build.out)
+        return took
+
+    monkeypatch.setattr(sampling, "measure", measure)
+    return calls
+
+
+def test_a_busy_moment_at_the_first_batch_once_ended_it_with_nine_minutes_left(part, part_wanted, busy):
+    busy["busy"] = 2
+    done = sample(part, part_wanted, budget_s=300.0, target_error=TARGET)
+    assert done.reached
+    assert busy["made"] == 2 + sum(step.networks > 0 for step in done.steps)
+
+
+def test_networks_without_a_number_to_trust_end_it_with_the_reason(part, part_wanted, busy):
+    busy["busy"] = 99
     with pytest.raises(
         BuildError, match=r"none of the last 10 networks has a number to trust \(first: net"
     ):
-        sample(path, wanted, budget_s=300.0, target_error=TARGET)
+        sample(part, part_wanted, budget_s=300.0, target_error=TARGET)
+    assert busy["made"] == TRIES
 
 
 @pytest.mark.parametrize(
