@@ -77,7 +77,9 @@ def shards_of(folder: Path) -> list[Path]:
 
 
 def run_merge(folder: Path) -> dict[str, Any]:
-    made, seconds = timed(lambda: merge(shards_of(folder), folder / "all.parquet", "newest"))
+    made, seconds = timed(
+        lambda: merge(shards_of(folder), folder / "all.parquet", "newest", overwrite=True)
+    )
     return {
         "merge_s": seconds, "merge_peak_mib": peak_mib(), "rows": made.rows,
         "rows_read": sum(source.rows for source in made.sources), "conflicts": made.conflicts,

@@ -28,20 +28,34 @@ SECONDS_BETWEEN = 1.0
     help="Where tables have different rows of one op, environment and cache state.",
 )
 @click.option("--without-visits", is_flag=True, help="Leave all visits out.")
+@click.option("--overwrite", is_flag=True, help="Replace another table that stands there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 def merge(
-    paths: tuple[str, ...], out: Path, on_conflict: str, without_visits: bool, as_json: bool
+    paths: tuple[str, ...],
+    out: Path,
+    on_conflict: str,
+    without_visits: bool,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Merge tables, shards of one build or of many devices and teams, into one.
 
     \b
     Example:
       hwprof lut merge a.parquet b.parquet --out all.parquet
+      hwprof lut merge all.parquet c.parquet --out all.parquet
       hwprof lut merge teams/*.parquet --out all.parquet --on-conflict newest
     """
     from hwprof.lut.merging import merge as run
 
-    made = run(paths, out, on_conflict, visits=not without_visits, progress=_progress())
+    made = run(
+        paths,
+        out,
+        on_conflict,
+        visits=not without_visits,
+        overwrite=overwrite,
+        progress=_progress(),
+    )
     click.echo(json.dumps(made.summary()) if as_json else _text(made))
 
 

@@ -89,6 +89,7 @@ def merge(
     on_conflict: str = "refuse",
     *,
     visits: bool = True,
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Merged:
     """Merge tables, and their visits, into `out`. Associative and idempotent: which tables are merged
@@ -101,16 +102,23 @@ def merge(
     Visits are those of the rows that stay.
 
     Args:
+        overwrite: replace a table at `out` that is none of `paths`.
         progress: called with the number of rows written and the number of rows read in all.
 
     Raises:
         LutError: a table cannot be read or is not valid, rows differ and `on_conflict` is `refuse`,
-            one environment id stands for two identities, or `out` cannot be written.
+            one environment id stands for two identities, or `out` cannot be written or is another
+            table.
     """
     if not paths:
         raise LutError("no table to merge; name one or more")
     conflicts = Conflicts(on_conflict)
     target = check_destination(out)
+    if target.exists() and not overwrite and target not in [Path(path).resolve() for path in paths]:
+        raise LutError(
+            f"{target} exists and is none of the tables that are merged; name it among them to add to "
+            "it, give another path, or --overwrite"
+        )
     inputs = open_inputs([Path(path) for path in paths], visits=visits)
     check_identities([(each.path, each.table.metadata) for each in inputs])
     with contextlib.ExitStack() as stack:

@@ -55,3 +55,10 @@ def test_conflicts_are_refused_unless_a_rule_is_named(tables, tmp_path):
 def test_the_rules_of_the_command_are_those_of_the_library():
     option = next(option for option in merge.params if option.name == "on_conflict")
     assert tuple(option.type.choices) == RULES
+
+
+def test_a_table_that_stands_at_out_is_replaced_when_asked(tables, tmp_path):
+    out = tmp_path / "all.parquet"
+    assert run(tables[1], "--out", out).exit_code == 0
+    assert run(tables[0], "--out", out, "--overwrite").exit_code == 0
+    assert len(load_lut(out)) == 6

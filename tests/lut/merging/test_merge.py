@@ -127,6 +127,18 @@ def test_the_result_may_replace_one_of_the_tables(make, shard):
     verify_lut(a)
 
 
+def test_another_table_at_out_was_once_replaced_without_a_word(make, shard):
+    a, b = shard("a", [make.row(make.ops[0])]), shard("b", [make.row(make.ops[1])])
+    other = shard("other", [make.row(make.ops[2])], visits=True)
+    before = other.read_bytes(), visits_path_of(other).read_bytes()
+    with pytest.raises(LutError, match=r"other\.parquet exists and is none of the tables"):
+        merge([a, b], other)
+    assert (other.read_bytes(), visits_path_of(other).read_bytes()) == before
+    merge([a, b], other, overwrite=True)
+    assert len(load_lut(other)) == 2
+    assert load_lut(other).visits.num_rows == 0
+
+
 def test_blocks_and_row_groups_do_not_show(make, shard, tmp_path, monkeypatch):
     """Interleaved rows of two tables, conflicts at the borders of blocks, runs that are cut out."""
     both = [make.row(op, 1.0, environment_id=e) for op in make.ops for e in (make.here, make.there)]
@@ -141,7 +153,7 @@ def test_blocks_and_row_groups_do_not_show(make, shard, tmp_path, monkeypatch):
         for path in (a, b, c):
             part = load_lut(path)
             write_lut(path, part.table, metadata=part.metadata, visits=part.visits)
-        parts = merge([a, b, c], tmp_path / "parts.parquet", "newest")
+        parts = merge([a, b, c], tmp_path / "parts.parquet", "newest", overwrite=True)
         assert parts.conflicts == whole.conflicts == 5
         assert parts.visits == whole.visits == 3 * len(both)
         for name in ("content_hash", "visits_hash"):

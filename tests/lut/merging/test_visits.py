@@ -43,7 +43,7 @@ def test_equal_rows_have_their_visits_once_wherever_they_lie(make, shard, tmp_pa
     a, b = shard("a", rows, visits=True), shard("b", rows, visits=True)
     c = shard("c", [*rows, make.row(make.ops[2])])
     for paths in ((a, b), (c, a), (a, c, b)):
-        merged = merge(paths, tmp_path / "out.parquet")
+        merged = merge(paths, tmp_path / "out.parquet", overwrite=True)
         assert count(merged.out) == {row["op_id"]: 3 for row in rows}
 
 
