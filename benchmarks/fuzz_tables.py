@@ -48,6 +48,7 @@ BEGINNING = re.compile(r"(/\S+|'[^']*'|\"[^\"]*\"|[\d.,]+)")
 MADE = ("lut.parquet", "lut.visits.parquet", "lut.csv", "lut.yaml", "report.html", "predictor")
 """What the commands may leave."""
 TRYING = "trying "
+OUTCOME = re.compile(r"[\d.]+\t\d+\t.*")
 LONGEST_TURN_S = 2.0
 SAVED_EVERY_S = 10.0
 WRONG = ("crash", "hang", "exception", "message", "output", "wrote")
@@ -223,8 +224,9 @@ def work(engine: str, seed: int, inputs: int, seeds: Path, memory_mib: int) -> N
     pa.set_memory_pool(pa.system_memory_pool())  # the other one reserves address space in advance
     folder = Path(tempfile.mkdtemp(dir=seeds))
     examiner = Examiner(seeds, folder)
+    # A slow command may refuse the whole table, which has no network of a space that is known.
     warm = examiner.examine(examiner.whole.read_bytes(), False)
-    assert warm == "accepted", warm
+    assert not warm.startswith(WRONG), warm
     limit = virtual_bytes() + (memory_mib << 20)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
@@ -351,6 +353,7 @@ class Campaign:
         self.slowest_s = known.get("slowest_s", 0.0)
         self.peak_mib = known.get("peak_mib", 0)
         self.kept: list[str] = known.get("kept", [])
+        self.odd: list[str] = known.get("odd", [])
         self.seed = known.get("seed", arguments.seed)
         self.wall_s = known.get("wall_s", 0.0)
         self.saved_at = time.monotonic()
@@ -361,7 +364,7 @@ class Campaign:
         """What was counted. Inputs that a worker is at when this process dies are replaced by others."""
         now = time.monotonic()
         self.wall_s, self.saved_at = self.wall_s + now - self.saved_at, now
-        names = ("outcomes", "by_engine", "slowest_s", "peak_mib", "kept", "seed", "wall_s")
+        names = ("outcomes", "by_engine", "slowest_s", "peak_mib", "kept", "odd", "seed", "wall_s")
         fresh = self.state.with_suffix(".new")
         fresh.write_text(json.dumps({name: getattr(self, name) for name in names}))
         fresh.replace(self.state)
@@ -408,6 +411,8 @@ class Campaign:
                 worker.folder = line
             elif line.startswith(TRYING):
                 worker.trying = line.removeprefix(TRYING)
+            elif OUTCOME.fullmatch(line) is None:
+                self._note(worker, f"printed {line!r}")
             else:
                 seconds, peak_mib, outcome = line.split("\t", 2)
                 self.slowest_s = max(self.slowest_s, float(seconds))
@@ -426,6 +431,11 @@ class Campaign:
             shutil.copy(self.arguments.seeds / tried, place)
             self.kept.append(f"{place.name}: {outcome}")
 
+    def _note(self, worker: Worker, what: str) -> None:
+        """What no worker should do, whatever its input."""
+        self.odd.append(f"{worker.engine} {worker.trying or 'between inputs'}: {what}")
+        print(self.odd[-1], file=sys.stderr, flush=True)
+
     def _ended(self, worker: Worker, how: str) -> None:
         """A worker is gone; unless it was done, its last input is to blame and others take its place."""
         code = worker.process.wait()
@@ -434,6 +444,8 @@ class Campaign:
             self._count(worker, f"{how} {code}")
         elif not worker.done:
             raise SystemExit(f"a worker did not start: {error[-2000:]}")
+        elif code:
+            self._note(worker, f"ended with {code}: {error[-2000:]}")
         self.waiting[worker.engine] += worker.inputs - worker.done
         for place in self.arguments.seeds.glob(f"{worker.folder}*"):
             shutil.rmtree(place) if place.is_dir() else place.unlink()
@@ -453,6 +465,7 @@ def result_of(campaign: Campaign) -> dict[str, Any]:
         "peak_memory_mib": campaign.peak_mib,
         "limits": {"memory_mib": campaign.arguments.memory_mib, "seconds": campaign.arguments.seconds},
         "wrong": campaign.kept,
+        "odd": campaign.odd,
         "wall_s": round(campaign.wall_s, 1),
     }
 
@@ -493,12 +506,12 @@ def main() -> int:
         (name, str(count), "0" if name in WRONG else "") for name, count in result["outcomes"].items()
     ]
     print_table(f"{result['inputs']:,} inputs", rows)
-    for line in result["wrong"]:
+    for line in [*result["wrong"], *result["odd"]]:
         print(" ", line)
     print(f"  slowest {result['slowest_input_s']:.2f} s, peak {result['peak_memory_mib']} MiB")
     if arguments.out:
         write_result(arguments.out, result)
-    return int(any(result["outcomes"][name] for name in WRONG))
+    return int(any(result["outcomes"][name] for name in WRONG) or bool(result["odd"]))
 
 
 if __name__ == "__main__":
