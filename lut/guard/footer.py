@@ -1,8 +1,8 @@
 """The footer of a Parquet file, read before Arrow reads it.
 
 Arrow believes a footer: it makes room for as many rows as it names, and where Python asks for facts of a
-column that contradict each other (a histogram of another length, an integer's minimum of two bytes),
-Arrow 26 ends the process. So a column of a row group is checked before Arrow is asked for it, and not
+column that contradict each other (a histogram of another length, an integer's minimum of two bytes) or
+that it does not know (a codec without a name), Arrow 26 ends the process. So a column of a row group is checked before Arrow is asked for it, and not
 sooner: a table of ten million rows has 2,470 of them, of which a look-up needs a tenth.
 
 Source: github.com/apache/parquet-format, src/main/thrift/parquet.thrift.
@@ -20,12 +20,13 @@ from hwprof.lut.guard.thrift import BINARY, I32, I64, LIST, NOTHING, STRUCT, Str
 # Numbers of the fields that are looked at, by struct.
 STATISTICS: Wanted = dict.fromkeys((1, 2, 5, 6))
 SIZES: Wanted = dict.fromkeys((1, 2, 3))
-COLUMN: Wanted = {**dict.fromkeys((1, 2, 3, 5, 7, 9, 11, 17)), 12: STATISTICS, 16: SIZES}
+COLUMN: Wanted = {**dict.fromkeys((1, 2, 3, 4, 5, 7, 9, 11, 17)), 12: STATISTICS, 16: SIZES}
 CHUNK: Wanted = {1: None, 3: COLUMN, 8: None, 9: None}
 BOOLEAN, INT32, INT64, FLOAT, DOUBLE, BYTE_ARRAY = 0, 1, 2, 4, 5, 6
 WIDTHS = {BOOLEAN: 1, INT32: 4, FLOAT: 4, INT64: 8, DOUBLE: 8}
 """Bytes of a value of each physical type that a table has; text has none of its own."""
 REQUIRED, OPTIONAL = 0, 1
+CODECS = range(8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,8 @@ def _chunk(fields: Struct) -> Chunk:
     meta = _value(fields, 3, STRUCT)
     if 17 in meta:
         raise ValueError("a column holds places on a map")
+    if (codec := _value(meta, 4, I32)) not in CODECS:
+        raise ValueError(f"a column has the unknown codec {codec}")
     kind, sizes = _value(meta, 1, I32), _value(meta, 16, STRUCT) if 16 in meta else {}
     _check_statistics(_value(meta, 12, STRUCT) if 12 in meta else {}, kind)
     if (1 in sizes and kind != BYTE_ARRAY) or (2 in sizes and len(_list(sizes, 2, I64)) > 1):

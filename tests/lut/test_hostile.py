@@ -30,7 +30,7 @@ from hwprof.lut.trust.verify import verify
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 FIELD = SimpleNamespace(
-    schema=2, rows=3, groups=4, pairs=5, columns=1, group_rows=3, meta=3, kind=1, values=5, stored=7,
+    schema=2, rows=3, groups=4, pairs=5, columns=1, group_rows=3, meta=3, kind=1, codec=4, values=5, stored=7,
     start=9, statistics=12, sizes=16, most=5, least=6,
 )  # fmt: skip
 CLEAR_SCREEN = "\x1b[2J"
@@ -304,6 +304,8 @@ def _sorted(fields, change):
         ("threads", {FIELD.sizes: Field(STRUCT, {3: Field(LIST, Items(I64, (1, 2, 3)))})}),
         ("threads", {FIELD.sizes: Field(STRUCT, {1: Field(I64, 5)})}),
         ("height", {FIELD.sizes: Field(STRUCT, {2: Field(LIST, Items(I64, (1, 2)))})}),
+        ("label", {FIELD.codec: Field(I32, -1)}),
+        ("label", {FIELD.codec: Field(I32, 8)}),
     ],
 )  # fmt: skip
 def test_facts_that_end_the_process_when_python_asks_for_them_are_refused(plain, column, change):
