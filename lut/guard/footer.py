@@ -2,8 +2,9 @@
 
 Arrow believes a footer: it makes room for as many rows as it names, and where Python asks for facts of a
 column that contradict each other (a histogram of another length, an integer's minimum of two bytes) or
-that it does not know (a codec without a name), Arrow 26 ends the process. So a column of a row group is checked before Arrow is asked for it, and not
-sooner: a table of ten million rows has 2,470 of them, of which a look-up needs a tenth.
+that it does not know (a codec without a name), Arrow 26 ends the process. So a column of a row group is
+checked before Arrow is asked for it, and not sooner: a table of ten million rows has 2,470 of them, of
+which a look-up needs a tenth.
 
 Source: github.com/apache/parquet-format, src/main/thrift/parquet.thrift.
 """

@@ -30,8 +30,8 @@ from hwprof.lut.trust.verify import verify
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 FIELD = SimpleNamespace(
-    schema=2, rows=3, groups=4, pairs=5, columns=1, group_rows=3, meta=3, kind=1, codec=4, values=5, stored=7,
-    start=9, statistics=12, sizes=16, most=5, least=6,
+    schema=2, rows=3, groups=4, pairs=5, columns=1, group_rows=3, meta=3, kind=1, codec=4, values=5,
+    stored=7, start=9, statistics=12, sizes=16, most=5, least=6,
 )  # fmt: skip
 CLEAR_SCREEN = "\x1b[2J"
 
