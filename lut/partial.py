@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from hwprof import __version__
 from hwprof.errors import LutError
 from hwprof.lut.content import ContentDigest
-from hwprof.lut.files import sync_folder
+from hwprof.lut.files import partial_path, sync_folder
 from hwprof.lut.reading import PREFIX
 from hwprof.lut.schema import (
     COLUMNS,
@@ -68,7 +68,7 @@ class PartialFile:
         self.content_hash = ""
         self._kind = kind
         self._columns = COLUMNS if kind == "table" else VISIT_COLUMNS
-        self._partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
+        self._partial = partial_path(place)
         self._schema = coded_schema(self._columns)
         self._digest = ContentDigest(self._schema)
         self._waiting: list[pa.Table] = []

@@ -189,9 +189,9 @@ def _worded(path: Path) -> Iterator[None]:
 
 def _open_file(path: Path) -> pa.NativeFile:
     """A file that begins as Parquet does."""
-    if path.is_dir():
+    if os.path.isdir(path):
         raise LutError(f"{path} is a folder; name the .parquet file in it")
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):
         raise LutError(f"{path} is no regular file; name a .parquet file")
     try:
         source = pa.OSFile(str(path))
@@ -201,6 +201,8 @@ def _open_file(path: Path) -> pa.NativeFile:
             f"{path} does not exist; check the name, or build it: "
             f"hwprof build-lut --backend onnxruntime --space tiny --out {path}"
         ) from None
+    except UnicodeEncodeError:
+        raise LutError(f"{str(path)!a} is a name that is no UTF-8; rename the file") from None
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else _short(error)
         raise LutError(f"{path} cannot be read: {reason}; check its permissions") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -90,15 +91,20 @@ def check_destination(path: str | os.PathLike[str]) -> Path:
             table: such a file is never overwritten.
     """
     target = Path(path).resolve()
-    if not target.parent.is_dir():
+    try:
+        target.stat()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            raise LutError(f"{target} cannot be written: {error.strerror}; give another path") from None
+    if not os.path.isdir(target.parent):
         raise LutError(f"folder {target.parent} does not exist; create it or give another path")
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise LutError(f"folder {target.parent} is read-only; give a path in a folder you can write to")
     places = ((target, open_table), (visits_path_of(target), open_visits))
     for place, check in places:
-        if place.is_dir():
+        if os.path.isdir(place):
             raise LutError(f"{place} is a folder; give a file name such as {place / 'lut.parquet'}")
-        if place.exists():
+        if os.path.exists(place):
             try:
                 check(place)
             except LutError as error:

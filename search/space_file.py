@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from hwprof.errors import SpaceError
+from hwprof.lut.files import partial_path
 from hwprof.space import Space
 from hwprof.space.load import read_space
 
@@ -33,7 +34,7 @@ def write_space(path: Path, text: str) -> Space:
         SpaceError: as `check_space_file`; the text is no space; the file cannot be written.
     """
     check_space_file(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = partial_path(path)
     try:
         partial.write_text(text, encoding="utf-8")
         space = read_space(partial)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,11 +141,11 @@ def check_out(out: Path) -> None:
     Raises:
         BuildError: a folder, a missing folder above it, or not a .parquet name.
     """
-    if out.is_dir():
+    if os.path.isdir(out):
         raise BuildError(f"--out {out} is a folder; give a file name such as {out / 'lut.parquet'}")
     if out.suffix != ".parquet":
         raise BuildError(f"--out {out} does not end in .parquet; give a name such as lut.parquet")
-    if not out.absolute().parent.is_dir():
+    if not os.path.isdir(out.absolute().parent):
         raise BuildError(
             f"--out {out}: the folder {out.absolute().parent} does not exist; make it first"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -171,6 +171,7 @@ class _Build:
             self._progress.note(f"sealing {self._options.out}")
             stopped = "time budget" if out_of_time else "interrupted"
             rows = seal(self._options.out, self._records, self._header, self._plan.protocol, stopped)
+            self._tell_kept({row["op_id"] for row in rows})
         self._progress.end()
         wanted = {job.job_id for job in self._plan.jobs} - {row.job.job_id for row in unfinished}
         measured = [row for row in rows if row["op_id"] in wanted]
@@ -191,6 +192,19 @@ class _Build:
             exchange_s=self._exchange_s,
             timed_s=self._timed_s,
         )
+
+    def _tell_kept(self, sealed: Set[str]) -> None:
+        """Failures that replaced no number."""
+        kept = [
+            (row.job.label, *row.failure)
+            for row in self._records.rows.values()
+            if row.failure is not None and row.job.job_id not in sealed
+        ]
+        if kept:
+            first = "{}: {}: {}".format(*kept[0])
+            self._progress.note(
+                f"{len(kept)} failed where the table has a number, which stays (first: {first})"
+            )
 
     def _stopped(self) -> bool:
         """Whether the build is to end after the visit in flight."""

@@ -188,7 +188,8 @@ def seal(
 ) -> list[Row]:
     """Write the table: the rows that were there, less those measured anew, and the new ones.
 
-    A row that is not finished never replaces one that is. Returns the new rows.
+    A row that is not finished never replaces one that is, one without a number (a crash, a timeout)
+    never one with a number, and no row a newer one. Returns the new rows.
 
     Raises:
         LutError: the table cannot be read or written; what was under its name stays as it was.
@@ -199,7 +200,7 @@ def seal(
     new_rows, new_visits = {}, []
     for record in records.rows.values():
         row = table_row(record, header, protocol, floors, stopped)
-        if row is None or (not record.finished and _is_finished(old_rows.get(_key(row)))):
+        if row is None or _stays(old_rows.get(_key(row)), row, record.finished):
             continue
         new_rows[_key(row)] = row
         new_visits += visit_rows(record, header, floors)
@@ -219,8 +220,15 @@ def seal(
     return [*new_rows.values()]
 
 
-def _is_finished(row: Row | None) -> bool:
-    return row is not None and not (row["reason"] or "").startswith(UNFINISHED_REASONS)
+def _stays(old: Row | None, new: Row, finished: bool) -> bool:
+    if old is None:
+        return False
+    if (new["latency_ms"] is None) != (old["latency_ms"] is None):
+        return new["latency_ms"] is None
+    if (old["reason"] or "").startswith(UNFINISHED_REASONS):
+        return False
+    times = old["started_at"], new["started_at"]
+    return not finished or (None not in times and times[0] > times[1])
 
 
 def _old_visits(out: Path, keys: Set[tuple[Any, ...]]) -> list[Row]:

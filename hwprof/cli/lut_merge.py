@@ -89,4 +89,6 @@ def _text(made: Merged) -> str:
         if made.conflicts > SHOWN:
             lines.append(f"    and {made.conflicts - SHOWN} more; --json lists 1000")
     lines.append(f"  licence: {made.licence or 'none given'}")
+    if made.signature_removed:
+        lines.append("  its signature was taken away, since it was of other rows; sign it again")
     return "\n".join(lines)

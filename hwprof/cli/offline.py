@@ -77,6 +77,11 @@ def import_results(context: click.Context, source: Path, out: Path, device: str,
     else:
         states = ", ".join(f"{count} {state}" for state, count in sorted(report.states.items()))
         click.echo(f"{report.out}: {report.rows} rows from the device ({states or 'none new'})")
+        if report.kept:
+            click.echo(
+                f"{report.kept} rows of the table stay: what came for them has no number, is not "
+                "finished, or is older"
+            )
         if report.next_step:
             click.echo(report.next_step)
     if report.failed:

@@ -32,7 +32,9 @@ class ImportReport:
     """What an import put into the table.
 
     Attributes:
-        rows: rows that the results hold; `states` counts them; `unfinished` lack visits.
+        rows: rows of the results that are in the table; `states` counts them; `unfinished` lack visits.
+        kept: keys whose row in the table stayed: what came for them has no number, is not finished, or
+            is older.
         environments: environment_id to description, one for each state that the device was in.
     """
 
@@ -40,6 +42,7 @@ class ImportReport:
     rows: int
     states: Mapping[str, int]
     unfinished: int
+    kept: int
     environments: Mapping[str, str]
 
     @property
@@ -83,8 +86,8 @@ def import_results(
 ) -> ImportReport:
     """Judge and seal the results of a folder (its results.jsonl) or file beside the plan of its export.
 
-    Rows of the same key are replaced as a build replaces them: an unfinished row never replaces a
-    finished one. Importing twice changes nothing.
+    Rows of the same key are replaced as a build replaces them (`seal`): never by one that is not
+    finished, has no number or is older. Importing twice changes nothing.
 
     Args:
         device: replaces the device's own name in the environment's identity.
@@ -117,6 +120,8 @@ def import_results(
         len(sealed),
         count_states(sealed),
         unfinished,
+        sum(bool(row.visits or row.failure) for g in groups.values() for row in g.rows.values())
+        - len(sealed),
         {g.environment.environment_id: g.environment.describe() for g in groups.values()},
     )
 

@@ -49,13 +49,13 @@ _LOADERS: dict[str, Callable[[Encoding, dict[str, Any], dict[str, NDArray[Any]]]
 
 def check_folder(folder: Path) -> None:
     """Raises PredictionError where a predictor cannot be saved there: something else stands there."""
-    if folder.is_dir():
+    if os.path.isdir(folder):
         others = sorted(path.name for path in folder.iterdir() if path.name not in FILES)
         if others:
             raise PredictionError(
                 f"{folder} holds other files ({others[0]}); give --out a new folder or a predictor's"
             )
-    elif folder.exists() or folder.is_symlink():
+    elif os.path.lexists(folder):
         raise PredictionError(f"{folder} is no folder; give --out a new one")
 
 
@@ -94,11 +94,11 @@ def save_predictor(predictor: Predictor, folder: Path) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-        if folder.is_dir():
+        if os.path.isdir(folder):
             os.replace(folder, old)
         os.replace(beside, folder)
     except OSError as error:
-        if old.is_dir() and not folder.exists():
+        if os.path.isdir(old) and not os.path.exists(folder):
             os.replace(old, folder)
         raise PredictionError(f"{folder} could not be written: {error.strerror}") from None
     finally:

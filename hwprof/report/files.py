@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from hwprof.errors import LutError
+from hwprof.lut.files import partial_path
 
 
 def check_file(out: Path, endings: Sequence[str], inputs: Sequence[Path]) -> None:
@@ -17,9 +19,9 @@ def check_file(out: Path, endings: Sequence[str], inputs: Sequence[Path]) -> Non
     """
     if out.suffix not in endings:
         raise LutError(f"the file must end in {' or '.join(endings)}, not {out.name!r}")
-    if out.is_dir():
+    if os.path.isdir(out):
         raise LutError(f"{out} is a folder; name a file in it")
-    if not out.absolute().parent.is_dir():
+    if not os.path.isdir(out.absolute().parent):
         raise LutError(f"the folder {out.absolute().parent} does not exist; make it first")
     if any(out.resolve() == path.resolve() for path in inputs):
         raise LutError(f"{out} is a table that is read; name another file")
@@ -31,10 +33,11 @@ def write_whole(out: Path, content: bytes) -> None:
     Raises:
         LutError: it cannot be written.
     """
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    partial = partial_path(out)
     try:
         partial.write_bytes(content)
         os.replace(partial, out)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise LutError(f"{out} could not be written: {error.strerror or error}") from None

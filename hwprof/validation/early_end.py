@@ -13,6 +13,7 @@ from typing import BinaryIO, Self
 
 from hwprof.errors import BuildError, LutError
 from hwprof.lut import visits_path_of
+from hwprof.lut.files import partial_path
 
 
 class Interrupted(BuildError):
@@ -59,7 +60,7 @@ def _put_back(place: Path, old: BinaryIO | None) -> None:
         return
     if place.exists() and os.path.samestat(place.stat(), os.fstat(old.fileno())):
         return
-    partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
+    partial = partial_path(place)
     try:
         with partial.open("wb") as copy:
             shutil.copyfileobj(old, copy)

@@ -78,7 +78,7 @@ def export(
         if value not in allowed:
             raise LutError(f"{name} {value!r} is unknown; choose of {', '.join(allowed)}")
     target = Path(out)
-    if target.exists() or target.is_symlink():
+    if os.path.lexists(target):
         raise LutError(f"{target} exists; give another name, an export replaces nothing")
     wanted = {"environment_id": environment, "cache": cache, "dtype": dtype}
     only = {name: value for name, value in wanted.items() if value is not None}

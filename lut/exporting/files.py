@@ -18,7 +18,7 @@ import yaml
 
 from hwprof.errors import LutError
 from hwprof.lut.exporting.numbers import shortest
-from hwprof.lut.files import sync_folder
+from hwprof.lut.files import partial_path, sync_folder
 from hwprof.lut.reading import open_table
 from hwprof.lut.rows import check_table
 from hwprof.lut.schema import COLUMNS
@@ -104,7 +104,7 @@ def _sync(file: Any) -> None:
 @contextlib.contextmanager
 def _partial(target: Path) -> Iterator[Path]:
     """A temporary name beside the target, which is renamed if all goes well and else removed."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial = partial_path(target)
     try:
         yield partial
         partial.rename(target)
@@ -116,7 +116,7 @@ def _partial(target: Path) -> Iterator[Path]:
             "path"
         ) from error
     finally:
-        if partial.is_dir():
+        if os.path.isdir(partial):
             shutil.rmtree(partial)
-        else:
-            partial.unlink(missing_ok=True)
+        elif os.path.lexists(partial):
+            partial.unlink()

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from hwprof.errors import LutError
 from hwprof.lut.merging.conflicts import Conflict, Conflicts, equal_rows, plain
-from hwprof.lut.merging.metadata import check_identities, merge_metadata, origin_of
+from hwprof.lut.merging.metadata import FACTS_IF_TOLD, check_identities, merge_metadata, origin_of
 from hwprof.lut.merging.sorted_rows import ROW_BYTES, Cursor, Keys, Piece, Ranks, Step, steps
 from hwprof.lut.merging.sources import Input, open_inputs
 from hwprof.lut.partial import PartialFile, put_in_place
-from hwprof.lut.reading import visits_path_of
+from hwprof.lut.reading import SIGNATURE, visits_path_of
 from hwprof.lut.schema import VISITS_ORDER
 from hwprof.lut.write import check_destination, given_metadata
 
@@ -49,6 +49,7 @@ class Merged:
         same: rows that were left out because an equal one is there.
         conflicts: keys whose rows differed; `told` has the first 1000 of them.
         by_origin: origin -> rows of the result, whichever table brought them.
+        signature_removed: `out` is one of the tables and was signed: its signature is of other rows.
     """
 
     out: Path
@@ -61,6 +62,7 @@ class Merged:
     told: tuple[Conflict, ...]
     by_origin: dict[str, int]
     licence: str | None
+    signature_removed: bool
 
     def summary(self) -> dict[str, Any]:
         values = asdict(self)
@@ -99,7 +101,8 @@ def merge(
     `on_conflict` says what happens: `refuse` is an error; `newest` keeps the row that was measured
     last; `most-precise` the one with the narrowest interval relative to its latency. In both, rows
     in a state that look-ups use go before `unstable` ones and these before ones without a number.
-    Visits are those of the rows that stay.
+    Visits are those of the rows that stay. Where `out` is one of the tables, it keeps its title and
+    authors.
 
     Args:
         overwrite: replace a table at `out` that is none of `paths`.
@@ -107,18 +110,17 @@ def merge(
 
     Raises:
         LutError: a table cannot be read or is not valid, rows differ and `on_conflict` is `refuse`,
-            one environment id stands for two identities, or `out` cannot be written or is another
-            table.
+            one environment id stands for two identities, or `out` cannot be written, is another
+            table, or was written by another process meanwhile.
     """
     if not paths:
         raise LutError("no table to merge; name one or more")
     conflicts = Conflicts(on_conflict)
     target = check_destination(out)
-    if target.exists() and not overwrite and target not in [Path(path).resolve() for path in paths]:
-        raise LutError(
-            f"{target} exists and is none of the tables that are merged; name it among them to add to "
-            "it, give another path, or --overwrite"
-        )
+    grown = target in [Path(path).resolve() for path in paths]
+    if not (grown or overwrite):
+        _check_free(target)
+    before = _stamp(target)
     inputs = open_inputs([Path(path) for path in paths], visits=visits)
     check_identities([(each.path, each.table.metadata) for each in inputs])
     with contextlib.ExitStack() as stack:
@@ -142,8 +144,18 @@ def merge(
             file.seal({})
             files.append(file)
         metadata = merge_metadata([each.table.metadata for each in inputs], set(rows.origins))
+        signed = False
+        for each in inputs:
+            if each.path.resolve() == target:
+                signed = SIGNATURE in each.table.stored_metadata
+                metadata |= {name: each.table.metadata.get(name) for name in FACTS_IF_TOLD}
         known = given_metadata(metadata, rows.environments)
         table.seal({**known, "visits_hash": files[0].content_hash if files else None})
+        if _stamp(target) != before:
+            raise LutError(
+                f"{target} was written by another process while it was merged; nothing was replaced: "
+                "give the same command again"
+            )
         put_in_place([*files, table])
     return Merged(
         out=Path(out),
@@ -158,7 +170,30 @@ def merge(
         told=tuple(conflicts.told),
         by_origin=dict(sorted(rows.origins.items())),
         licence=metadata["licence"],
+        signature_removed=signed,
     )
+
+
+def _check_free(target: Path) -> None:
+    """Raises LutError where a table, or visits without one, would be replaced."""
+    if os.path.exists(target):
+        raise LutError(
+            f"{target} exists and is none of the tables that are merged; name it among them to add to "
+            "it, give another path, or --overwrite"
+        )
+    if os.path.exists(visits := visits_path_of(target)):
+        raise LutError(
+            f"{visits} stands there without its table; move it away, give another path, or --overwrite"
+        )
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes when another process replaces a file; None where there is none to be seen."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 class _Rows:

@@ -14,7 +14,7 @@ from hwprof.lut.schema import ORIGIN_LENGTH
 
 NO_LICENCE = "NOASSERTION"
 """SPDX's word for tables without a licence, once they are merged with others that have one."""
-JOINED = " AND "
+JOINED, OR = " AND ", " OR "
 FACTS = ("content_hash", "created_at", "hwprof_version", "licence")
 FACTS_IF_TOLD = ("title", "authors")
 VALIDATION_SCOPE = (
@@ -63,11 +63,36 @@ def merge_facts(tables: Sequence[Facts]) -> dict[str, Any]:
 
 def join_licences(licences: Iterable[str | None]) -> str | None:
     """All licences, joined; None only where there is none at all."""
-    terms = {
-        term for licence in licences for term in (licence or NO_LICENCE).split(JOINED) if term.strip()
-    }
-    bracketed = {f"({term})" if " OR " in term and not term.startswith("(") else term for term in terms}
+    terms = {term for licence in licences for term in _terms(licence or NO_LICENCE)}
+    bracketed = {f"({term})" if OR in term and not _enclosed(term) else term for term in terms}
     return None if bracketed <= {NO_LICENCE} else JOINED.join(sorted(bracketed))
+
+
+def _terms(licence: str) -> list[str]:
+    """What is joined by AND at the outermost level. Where there is an OR beside it, the licence is one
+    term: AND binds tighter (SPDX 2.3, annex D)."""
+    if OR in _outermost(licence):
+        return [licence]
+    outer, terms, start = _outermost(licence), [], 0
+    while (at := outer.find(JOINED, start)) >= 0:
+        terms.append(licence[start:at])
+        start = at + len(JOINED)
+    return [term for term in (*terms, licence[start:]) if term.strip()]
+
+
+def _outermost(licence: str) -> str:
+    """With all that stands in brackets blanked out, each character in its place."""
+    depth, shown = 0, []
+    for character in licence:
+        depth += character == "("
+        shown.append(" " if depth else character)
+        depth -= character == ")" and depth > 0
+    return "".join(shown)
+
+
+def _enclosed(term: str) -> bool:
+    """Whether one pair of brackets is around all of it."""
+    return not _outermost(term).strip()
 
 
 def check_identities(tables: Sequence[tuple[Path, Facts]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,7 @@ def open_inputs(paths: Sequence[Path], *, visits: bool) -> list[Input]:
         stored = None
         if visits and table.metadata["visits_hash"] is not None:
             place = visits_path_of(path)
-            if not place.exists():
+            if not os.path.exists(place):
                 raise LutError(
                     f"{path} was written with visits, but {place} is not there; copy it beside the "
                     "table, or leave all visits out with --without-visits"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from hwprof.errors import LutError
-from hwprof.lut.files import sync_folder
+from hwprof.lut.files import partial_path, sync_folder
 from hwprof.lut.guard.limits import MAGIC, TAIL_BYTES, footer_start
 from hwprof.lut.guard.thrift import BINARY, LIST, STRUCT, Field, Items, Struct, read_struct, write_struct
 from hwprof.lut.reading import PREFIX, open_table
@@ -28,7 +28,7 @@ def replace_metadata(path: str | os.PathLike[str], changes: Mapping[str, bytes |
     """
     target = Path(path).resolve()
     open_table(target)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial = partial_path(target)
     try:
         with contextlib.ExitStack() as cleanup:
             cleanup.callback(partial.unlink, missing_ok=True)

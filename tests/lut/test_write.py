@@ -285,3 +285,14 @@ def test_a_write_that_stops_half_way_is_one_line_and_leaves_no_litter(lut):
     assert done.stdout.count("\n") == 1
     assert sorted(os.listdir(lut.path.parent)) == before
     assert load_lut(lut.path).metadata["content_hash"] == lut.metadata["content_hash"]
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "\udce9"], ids=["too long", "no UTF-8"])
+def test_a_name_that_no_file_has_once_ended_in_a_traceback(tmp_path, name):
+    with pytest.raises(LutError):
+        load_lut(tmp_path / f"{name}.parquet")
+
+
+def test_a_name_that_no_file_can_get_is_refused_before_a_build(tmp_path):
+    with pytest.raises(LutError, match="File name too long; give another path"):
+        check_destination(tmp_path / f"{'x' * 300}.parquet")

@@ -312,3 +312,20 @@ def test_foreign_file_in_the_place_of_the_visits_is_refused_before_anything_is_m
     (options.out.parent / "lut.visits.parquet").write_text("my notes")
     with pytest.raises(LutError, match="will not overwrite"):
         make_plan(options)
+
+
+def test_a_failure_in_a_second_build_once_replaced_numbers_and_deleted_their_visits(options):
+    options = replace(options, target="unstable")
+    build_lut(options)
+    before = rows_of(options.out), load_lut(options.out).visits
+    unstable = sum(row["state"] == "unstable" for row in before[0])
+    assert unstable
+    notes = []
+
+    class Noting(Progress):
+        def note(self, text):
+            notes.append(text)
+
+    build_lut(replace(options, retry_failed=True, op_timeout_s=1e-4), Noting(quiet=True))
+    assert (rows_of(options.out), load_lut(options.out).visits) == before
+    assert any(note.startswith(f"{unstable} failed where the table has a number") for note in notes)

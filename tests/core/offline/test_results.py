@@ -112,6 +112,37 @@ def test_unfinished_rows_are_sealed_as_such_and_replace_no_finished_ones(done, c
     assert rows(out) == whole
 
 
+def crashed(record):
+    if record["type"] == "visit":
+        op_id = record["id"]
+        record.clear()
+        record.update(type="failure", id=op_id, state="timeout", reason="no answer")
+
+
+def of_last_year(record):
+    if record["type"] == "visit":
+        record["visit"]["started_at"] -= 365 * 86_400.0
+
+
+@pytest.mark.parametrize("change", [crashed, of_last_year])
+def test_a_crash_and_an_older_run_once_replaced_rows_and_deleted_their_visits(
+    done, carry, measured, out, tmp_path, change
+):
+    import_results(done.jobs, out)
+    before = rows(out), load_lut(out).visits
+    (tmp_path / "other").mkdir()
+    other = type(done)(tmp_path / "other", measured)
+    other.rewrite(change)
+    report = import_results(other.jobs, out)
+    assert (report.rows, report.kept) == (0, 3)
+    assert (rows(out), load_lut(out).visits) == before
+
+
+def test_a_crash_is_a_row_where_there_is_no_number(done, out):
+    done.rewrite(crashed)
+    assert import_results(done.jobs, out).states == {"timeout": 3}
+
+
 def test_half_written_last_line_is_left_out(done, out):
     with done.results.open("ab") as file:
         file.write(b'{"seal":"00')

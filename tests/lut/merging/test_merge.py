@@ -12,7 +12,10 @@ import pytest
 from hwprof.errors import LutError
 from hwprof.lut import load_lut, partial, verify_lut, visits_path_of, write_lut
 from hwprof.lut.merging import merge
+from hwprof.lut.reading import SIGNATURE
 from hwprof.lut.schema import ORDER
+from hwprof.lut.trust.facts import set_facts
+from hwprof.lut.trust.footer import replace_metadata
 
 
 def origin(path):
@@ -137,6 +140,38 @@ def test_another_table_at_out_was_once_replaced_without_a_word(make, shard):
     merge([a, b], other, overwrite=True)
     assert len(load_lut(other)) == 2
     assert load_lut(other).visits.num_rows == 0
+
+
+def test_visits_that_stand_without_their_table_were_once_replaced(make, shard, tmp_path):
+    a = shard("a", [make.row(make.ops[0])], visits=True)
+    alone = tmp_path / "out.visits.parquet"
+    visits_path_of(shard("b", [make.row(make.ops[1])], visits=True)).rename(alone)
+    before = alone.read_bytes()
+    with pytest.raises(LutError, match=r"out\.visits\.parquet stands there without its table"):
+        merge([a], tmp_path / "out.parquet")
+    assert alone.read_bytes() == before
+
+
+def test_of_two_merges_into_one_table_at_once_the_first_ones_rows_were_lost(make, shard):
+    whole, b, c = (shard(name, [make.row(op)]) for name, op in zip("abc", make.ops, strict=False))
+
+    def another(done, total):
+        merge([whole, c], whole)
+
+    with pytest.raises(LutError, match=r"written by another process .* give the same command again"):
+        merge([whole, b], whole, progress=another)
+    assert len(load_lut(whole)) == 2
+    assert len(load_lut(merge([whole, b], whole).out)) == 3
+
+
+def test_a_table_that_grows_keeps_its_title_and_tells_that_its_signature_went(make, shard):
+    whole, b = (shard(name, [make.row(op)]) for name, op in zip("ab", make.ops, strict=False))
+    set_facts(whole, {"title": "Ours", "authors": ["Eve"]})
+    replace_metadata(whole, {SIGNATURE: b"{}"})
+    assert merge([whole, b], whole).signature_removed
+    facts = load_lut(whole).metadata
+    assert (facts["title"], facts["authors"]) == ("Ours", ["Eve"])
+    assert not merge([whole, b], whole).signature_removed
 
 
 def test_blocks_and_row_groups_do_not_show(make, shard, tmp_path, monkeypatch):

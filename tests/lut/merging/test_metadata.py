@@ -11,7 +11,8 @@ from hwprof.lut import load_lut
 from hwprof.lut.merging import merge
 from hwprof.lut.merging.metadata import join_licences
 
-LICENCES = st.sampled_from([None, "MIT", "CC-BY-4.0", "MIT OR Apache-2.0", "CC0-1.0 AND MIT"])
+LICENCES = st.sampled_from([None, "MIT", "CC-BY-4.0", "MIT OR Apache-2.0", "CC0-1.0 AND MIT",
+                            "MIT OR X AND Y", "(MIT OR X) AND Y", "((A OR B) AND C) OR D"])  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,9 @@ LICENCES = st.sampled_from([None, "MIT", "CC-BY-4.0", "MIT OR Apache-2.0", "CC0-
         (["MIT", "CC-BY-4.0"], "CC-BY-4.0 AND MIT"),
         (["MIT", None], "MIT AND NOASSERTION"),
         (["MIT OR Apache-2.0", "CC0-1.0"], "(MIT OR Apache-2.0) AND CC0-1.0"),
+        (["MIT OR GPL-2.0-only AND BSD-3-Clause"], "(MIT OR GPL-2.0-only AND BSD-3-Clause)"),
+        (["(MIT AND X) OR (X AND Y)", "(MIT)"], "((MIT AND X) OR (X AND Y)) AND (MIT)"),
+        (["(MIT OR X) AND Y", "Y"], "(MIT OR X) AND Y"),
     ],
 )
 def test_licences_are_joined_and_none_is_told_where_there_is_another(licences, joined):
