@@ -1,10 +1,14 @@
-"""Copies of what was fetched, in `$HWPROF_HOME/cache`: each table under the hash of its file.
+"""Copies of what was fetched, in `$HWPROF_HOME/cache`: each table under the hashes of its two files.
 
-    tables/SHA256/lut.parquet         a table and its visits, whole
-    tables/SHA256/lut.visits.parquet
-    partial/NAME                      what was fetched of a file so far
-    latest/SHA256.json                which table a place held when it was last asked
-    entries/...                       index entries of registries
+    tables/VISITS/SHA256/lut.parquet          a table and its visits, whole
+    tables/VISITS/SHA256/lut.visits.parquet
+    partial/NAME                              what was fetched of a file so far
+    latest/SHA256.json                        which table a place held when it was last asked
+    entries/...                               index entries of registries
+
+SHA256 is the table's. VISITS is the visits' own: only its footer ties a visits file to a table, and that
+anybody can copy, so that the visits of one place must not be found beside the table of another. It is
+`none` where no visits came with the table, `here` where hwprof wrote both files itself, from a store.
 
 Everything in it can be fetched again, and the folder may be deleted at any time.
 """
@@ -33,14 +37,26 @@ from hwprof.lut.write import check_destination
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 TABLE_NAME = "lut.parquet"
+NO_VISITS = "none"
+MADE_HERE = "here"
 
 
 @dataclass(frozen=True)
 class Latest:
-    """What a place held when it was last asked: the sha256 of a table's file, and when that was."""
+    """What a place held when it was last asked.
+
+    Attributes:
+        sha256: of the table's file.
+        visits: sha256 of its visits' file, `NO_VISITS` or `MADE_HERE`.
+        version: what the place knew the table's file by.
+        visits_version: as `version`, of the visits' file.
+        asked_at: when that was.
+    """
 
     sha256: str
+    visits: str
     version: str | None
+    visits_version: str | None
     asked_at: str
 
 
@@ -54,10 +70,25 @@ def told_offline() -> bool:
     return os.environ.get("HWPROF_OFFLINE", "") not in ("", "0")
 
 
-def cached_table(sha256: str) -> Path | None:
-    """The kept table of that hash, if there is one; its visits, if it has any, lie beside it."""
-    path = cache_folder() / "tables" / sha256 / TABLE_NAME
-    return path if path.is_file() else None
+def cached_table(sha256: str, visits: str = MADE_HERE) -> Path | None:
+    """The kept table of that hash with those visits beside it, if it is kept.
+
+    Args:
+        visits: sha256 of the visits' file, `NO_VISITS` or `MADE_HERE`.
+    """
+    path = _table_path(sha256, visits)
+    needed = [path] if visits in (NO_VISITS, MADE_HERE) else [path, visits_path_of(path)]
+    return path if all(file.is_file() for file in needed) else None
+
+
+def undamaged_table(sha256: str, visits: str) -> Path | None:
+    """As `cached_table`, if both files still hash to what they are kept under."""
+    path = cached_table(sha256, visits)
+    if path is None or file_sha256(path) != sha256:
+        return None
+    if SHA256.fullmatch(visits) and file_sha256(visits_path_of(path)) != visits:
+        return None
+    return path
 
 
 def keep_table(
@@ -66,20 +97,23 @@ def keep_table(
     table: Path,
     visits: Path | None,
     content_hash: str | None = None,
+    visits_sha256: str = MADE_HERE,
 ) -> Path:
     """Move a fetched table of that hash, and its visits, into the cache, once they are seen to be one.
 
     Args:
         origin: where they are from, for messages.
         content_hash: what the table must say of its content; None: anything.
+        visits_sha256: of the visits' file, `NO_VISITS` or `MADE_HERE`.
 
     Raises:
         LutError: they are no table and its visits, or have another content.
     """
-    folder = cache_folder() / "tables" / sha256
-    staged = folder.with_name(f".{sha256[:12]}.{secrets.token_hex(8)}.partial") / TABLE_NAME
+    kept = _table_path(sha256, visits_sha256)
+    staging = cache_folder() / "tables" / f".{sha256[:12]}.{secrets.token_hex(8)}.partial"
+    staged = staging / TABLE_NAME
     with _worded(staged):
-        staged.parent.mkdir(parents=True)
+        staging.mkdir(parents=True)
         try:
             os.replace(table, staged)
             if visits is not None:
@@ -89,26 +123,23 @@ def keep_table(
                 raise LutError(
                     f"{origin} has the content hash {str(found)[:12]}, not {content_hash:.12}"
                 )
-            if cached_table(sha256) is None:
-                _rename_unless_there(staged.parent, folder)
-                sync_folder(folder.parent)
-            elif visits is not None:  # a table whose visits could not be fetched before
-                os.replace(visits_path_of(staged), visits_path_of(folder / TABLE_NAME))
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            # The table last: until it is there, none is kept. What stands there has the same bytes,
+            # unless it is damaged.
+            if visits is not None:
+                os.replace(visits_path_of(staged), visits_path_of(kept))
+            os.replace(staged, kept)
+            sync_folder(kept.parent)
         except LutError as error:
             line = str(error).replace(str(visits_path_of(staged)), f"the visits of {origin}")
             raise LutError(line.replace(str(staged), str(origin))) from None
         finally:
-            shutil.rmtree(staged.parent, ignore_errors=True)
-    return folder / TABLE_NAME
+            shutil.rmtree(staging, ignore_errors=True)
+    return kept
 
 
-def _rename_unless_there(source: Path, target: Path) -> None:
-    """Rename a folder; one that another process has put there meanwhile is left."""
-    try:
-        os.rename(source, target)
-    except OSError:
-        if not (target / TABLE_NAME).is_file():
-            raise
+def _table_path(sha256: str, visits: str) -> Path:
+    return cache_folder() / "tables" / visits / sha256 / TABLE_NAME
 
 
 def check_pair(path: Path) -> StoredTable:
@@ -178,16 +209,25 @@ def latest(place: str) -> Latest | None:
     """What a place held when it was last asked, by its full URL; None if it never was."""
     try:
         known = json.loads(_latest_path(place).read_bytes())
-        return Latest(str(known["sha256"]), known["version"], str(known["asked_at"]))
+        return Latest(
+            str(known["sha256"]), str(known["visits"]), known["version"], known["visits_version"],
+            str(known["asked_at"]),
+        )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError):
         return None  # never asked, or the note is damaged: the place will be asked
 
 
-def remember(place: str, sha256: str, version: str | None) -> None:
-    """Note which table a place holds now."""
+def remember(
+    place: str,
+    sha256: str,
+    version: str | None,
+    visits: str = MADE_HERE,
+    visits_version: str | None = None,
+) -> None:
+    """Note which table a place holds now; the arguments are those of `Latest`."""
     note = {
-        "place": shown_url(place), "sha256": sha256, "version": version,
-        "asked_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "place": shown_url(place), "sha256": sha256, "visits": visits, "version": version,
+        "visits_version": visits_version, "asked_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
     write_small(_latest_path(place), json.dumps(note).encode())
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hwprof.errors import LutError
 from hwprof.lut.places.cache import (
+    NO_VISITS,
     cached_table,
     fetched,
     file_sha256,
@@ -16,8 +17,9 @@ from hwprof.lut.places.cache import (
     latest,
     remember,
     told_offline,
+    undamaged_table,
 )
-from hwprof.lut.places.place import LOCAL, SCHEME, Place, is_url, open_place, shown_url
+from hwprof.lut.places.place import LOCAL, SCHEME, Info, Place, is_url, open_place, shown_url
 from hwprof.lut.reading import open_table, visits_path_of
 
 STORE = "delta+"
@@ -57,7 +59,7 @@ def local_table(table: str | os.PathLike[str]) -> Path:
     if not _is_far(text):
         return pull_to_cache(text)
     known = latest(text)
-    path = None if known is None else cached_table(known.sha256)
+    path = None if known is None else cached_table(known.sha256, known.visits)
     if known is not None and path is not None:
         logging.getLogger(__name__).warning(
             "using the copy of %s of %s; hwprof lut pull %s asks for a newer one",
@@ -111,7 +113,7 @@ def _file_to_cache(text: str, offline: bool) -> Path:
     if not is_url(text):
         raise LutError(f"{text} is here already; give a registry, a store or a URL")
     known = latest(text)
-    path = None if known is None else cached_table(known.sha256)
+    path = None if known is None else undamaged_table(known.sha256, known.visits)
     if offline:
         if path is None:
             raise LutError(
@@ -123,24 +125,28 @@ def _file_to_cache(text: str, offline: bool) -> Path:
     if info is None:
         raise LutError(f"{place} does not exist; check the name")
     if known is not None and path is not None and info.version and known.version == info.version:
-        remember(text, known.sha256, info.version)
-        return path
+        _, beside = _visits(place, path)
+        if beside is None or (beside.version and known.visits_version == beside.version):
+            remember(text, known.sha256, info.version, known.visits, known.visits_version)
+            return path
     with ExitStack() as files:
         table = files.enter_context(fetched(place, info.bytes, info.version, None))
+        visits, visits_sha256 = None, NO_VISITS
+        visits_place, beside = _visits(place, table)
+        if beside is not None:
+            visits = files.enter_context(fetched(visits_place, beside.bytes, beside.version, None))
+            visits_sha256 = file_sha256(visits)
         sha256 = file_sha256(table)
-        path = cached_table(sha256)
-        if path is None:
-            path = keep_table(place, sha256, table, _visits(files, place, table))
-    remember(text, sha256, info.version)
+        path = keep_table(place, sha256, table, visits, visits_sha256=visits_sha256)
+    visits_version = None if beside is None else beside.version
+    remember(text, sha256, info.version, visits_sha256, visits_version)
     return path
 
 
-def _visits(files: ExitStack, place: Place, table: Path) -> Path | None:
-    """The fetched visits of a fetched table; None if it has none, or they were not put beside it."""
-    if open_table(table).metadata["visits_hash"] is None:
-        return None
+def _visits(place: Place, table: Path) -> tuple[Place, Info | None]:
+    """Where the visits of a fetched table are, and what that place says of them; None if the table has
+    none, or they were not put beside it."""
     visits = place.beside(visits_path_of(Path(place.name)).name)
-    info = visits.info()
-    if info is None:
-        return None
-    return files.enter_context(fetched(visits, info.bytes, info.version, None))
+    if open_table(table).metadata["visits_hash"] is None:
+        return visits, None
+    return visits, visits.info()

@@ -6,9 +6,15 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 from hwprof.errors import LutError
-from hwprof.lut.places.cache import cached_table, fetched, keep_table, remember
+from hwprof.lut.places.cache import (
+    NO_VISITS,
+    cached_table,
+    fetched,
+    keep_table,
+    remember,
+    undamaged_table,
+)
 from hwprof.lut.places.place import Place, open_place, shown_url
-from hwprof.lut.reading import visits_path_of
 from hwprof.lut.registry.entry import NAME, Entry, StoredFile
 from hwprof.lut.registry.registry import HASH, Registry, matching
 
@@ -28,7 +34,7 @@ def registry_to_cache(text: str, *, offline: bool = False) -> Path:
         LutError: there is no such registry, name or table, or what it holds is not what its index says.
     """
     entry, registry = _resolve(text, offline)
-    path = _kept(entry)
+    path = undamaged_table(*_hashes(entry))
     if path is None:
         if registry.offline:
             raise LutError(
@@ -36,7 +42,8 @@ def registry_to_cache(text: str, *, offline: bool = False) -> Path:
                 "run the command again without --offline"
             )
         path = _fetch(registry.place, entry)
-    remember(text, entry.table.sha256, None)
+    sha256, visits = _hashes(entry)
+    remember(text, sha256, None, visits)
     return path
 
 
@@ -63,7 +70,7 @@ def _resolve(text: str, offline: bool) -> tuple[Entry, Registry]:
     if name is not None and hash_start is not None:
         registry = Registry(open_place(place), offline=offline)
         kept = matching(registry.kept_entries(name), hash_start)
-        if len(kept) == 1 and _kept(kept[0]) is not None:
+        if len(kept) == 1 and cached_table(*_hashes(kept[0])) is not None:
             return kept[0], registry
         return registry.find(name, hash_start), registry
     registry = Registry(open_place(text), offline=offline)
@@ -84,12 +91,9 @@ def _resolve(text: str, offline: bool) -> tuple[Entry, Registry]:
     return registry.find(name), registry
 
 
-def _kept(entry: Entry) -> Path | None:
-    """The kept table of an entry, with its visits."""
-    path = cached_table(entry.table.sha256)
-    if path is None or (entry.visits is not None and not visits_path_of(path).exists()):
-        return None
-    return path
+def _hashes(entry: Entry) -> tuple[str, str]:
+    """What the table of an entry and its visits are kept under."""
+    return entry.table.sha256, NO_VISITS if entry.visits is None else entry.visits.sha256
 
 
 def _fetch(place: Place, entry: Entry) -> Path:
@@ -99,7 +103,10 @@ def _fetch(place: Place, entry: Entry) -> Path:
             visits = files.enter_context(_fetched(place, entry.visits))
         table = files.enter_context(_fetched(place, entry.table))
         origin = f"{place}/{entry.name}"
-        return keep_table(origin, entry.table.sha256, table, visits, entry.table.content_hash)
+        sha256, visits_sha256 = _hashes(entry)
+        return keep_table(
+            origin, sha256, table, visits, entry.table.content_hash, visits_sha256=visits_sha256
+        )
 
 
 def _fetched(place: Place, stored: StoredFile) -> AbstractContextManager[Path]:

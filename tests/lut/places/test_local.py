@@ -64,7 +64,7 @@ def test_only_pull_asks_again_and_fetches_only_what_has_changed(lut, other, put,
     )
     assert pull_to_cache(url) == first
     monkeypatch.undo()
-    monkeypatch.setenv("HWPROF_HOME", str(first.parents[3]))
+    monkeypatch.setenv("HWPROF_HOME", str(first.parents[4]))
     assert fetched == []
     put(other)
     assert local_table(url) == first
@@ -90,6 +90,26 @@ def test_a_table_without_its_visits_is_read_and_says_so_when_they_are_asked_for(
     assert len(fetched) == len(lut)
     with pytest.raises(LutError, match=r"visits\.parquet does not exist"):
         _ = fetched.visits
+
+
+def test_visits_that_were_missing_at_first_once_never_came(lut, put):
+    url = put(lut, visits=False)
+    local_table(url)
+    put(lut)
+    assert load_lut(pull_to_cache(url)).visits.equals(lut.visits)
+    assert load_lut(local_table(url)).visits.equals(lut.visits)
+    fsspec.filesystem("memory").rm_file("/shared/t.visits.parquet")
+    assert load_lut(pull_to_cache(url)).visits.equals(lut.visits)
+
+
+def test_a_kept_copy_that_was_damaged_is_fetched_again(lut, put):
+    url = put(lut)
+    kept = pull_to_cache(url)
+    for path in (kept, kept.with_name("lut.visits.parquet")):
+        whole = path.read_bytes()
+        path.write_bytes(b"damaged")
+        assert pull_to_cache(url) == kept
+        assert path.read_bytes() == whole
 
 
 def test_visits_of_another_table_are_refused_by_the_url(lut, other, put, home):
