@@ -251,30 +251,32 @@ def copy_table(cached: Path, out: Path, *, overwrite: bool) -> bool:
         Whether anything was written: not if the same table is there already.
 
     Raises:
-        LutError: another table is there and may not be overwritten, or `out` cannot be written.
+        LutError: another table or other visits are there and may not be overwritten, or `out` cannot
+            be written.
     """
     target = check_destination(out)
-    if target.exists():
-        if file_sha256(target) == file_sha256(cached) and _same_visits(cached, target):
-            return False
-        if not overwrite:
-            raise LutError(f"{out} holds another table; give another --out, or --overwrite")
-    parts = [(visits_path_of(cached), visits_path_of(target)), (cached, target)]
+    pairs = [(cached, target), (visits_path_of(cached), visits_path_of(target))]
+    parts = [(source, place) for source, place in pairs if source.exists() and not _same(source, place)]
+    for _, place in parts:
+        if place.exists() and not overwrite:
+            what = f"{out} holds another table"
+            if place != target:
+                what = f"{place} holds the visits of another table"
+            raise LutError(f"{what}; give another --out, or --overwrite")
     with contextlib.ExitStack() as partials, _worded(target):
         moves = []
-        for source, place in parts:
-            if source.exists():
-                partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
-                partials.callback(partial.unlink, missing_ok=True)
-                with source.open("rb") as here, partial.open("wb") as there:
-                    shutil.copyfileobj(here, there)
-                    there.flush()
-                    os.fsync(there.fileno())
-                moves.append((partial, place))
+        for source, place in reversed(parts):
+            partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
+            partials.callback(partial.unlink, missing_ok=True)
+            with source.open("rb") as here, partial.open("wb") as there:
+                shutil.copyfileobj(here, there)
+                there.flush()
+                os.fsync(there.fileno())
+            moves.append((partial, place))
         for partial, place in moves:
             os.replace(partial, place)
         sync_folder(target.parent)
-    return True
+    return bool(parts)
 
 
 def file_sha256(path: Path) -> str:
@@ -287,10 +289,7 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _same_visits(one: Path, other: Path) -> bool:
-    one, other = visits_path_of(one), visits_path_of(other)
-    if not one.exists():
-        return True
+def _same(one: Path, other: Path) -> bool:
     return other.exists() and file_sha256(one) == file_sha256(other)
 
 

@@ -51,6 +51,20 @@ def upload_file(place: Place, source: Path, sha256: str) -> None:
                 _check_unchanged(source, hashlib.file_digest(file, "sha256"), sha256)
 
 
+def sha256_at(place: Place, size: int) -> str:
+    """sha256 (hex) of a file at a place, read through to its end or one byte past `size`.
+
+    Raises:
+        LutError: it cannot be read.
+    """
+    digest, left = hashlib.sha256(), size + 1
+    with place.worded("be read"), place.open_from(0) as file:
+        while left > 0 and (data := file.read(min(CHUNK_BYTES, left))):
+            digest.update(data)
+            left -= len(data)
+    return digest.hexdigest()
+
+
 def upload_bytes(place: Place, data: bytes) -> None:
     """As `upload_file`, of a few bytes."""
     with place.worded("be written"):

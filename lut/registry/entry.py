@@ -11,6 +11,7 @@ from typing import Any
 from hwprof.errors import LutError
 from hwprof.lut.guard.metadata import parse
 from hwprof.lut.places.cache import SHA256
+from hwprof.lut.places.local import FILE_SUFFIX
 
 FORMAT = 1
 FORMAT_KEY = "hwprof_registry"
@@ -116,13 +117,18 @@ def check_name(name: str) -> str:
     """The name, if a table can have it.
 
     Raises:
-        LutError: it is empty, too long, or has other than letters, digits, `.`, `_` and `-`.
+        LutError: it is empty, too long, has other than letters, digits, `.`, `_` and `-`, or ends as a
+            file's does.
     """
     if not NAME.fullmatch(name):
         raise LutError(
             f"{name!r} is no name for a table; use up to 100 letters, digits, '.', '_' and '-', "
             "the first a letter or digit (--name)"
         )
+    if name.endswith(FILE_SUFFIX):
+        # `PLACE/NAME` would be taken for a single file.
+        bare = re.sub(f"({re.escape(FILE_SUFFIX)})+$", "", name)
+        raise LutError(f"{name!r} is the name of a file; give the table --name {bare}")
     return name
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from hwprof.errors import LutError
 from hwprof.lut.places.cache import check_pair, file_sha256, told_offline
 from hwprof.lut.places.local import local_table, table_name
 from hwprof.lut.places.place import WEB, Place, open_place
-from hwprof.lut.places.transfer import upload_bytes, upload_file
+from hwprof.lut.places.transfer import sha256_at, upload_bytes, upload_file
 from hwprof.lut.reading import StoredTable, open_visits, visits_path_of
 from hwprof.lut.registry.entry import Entry, StoredFile, check_name
 
@@ -31,7 +32,7 @@ def push(table: str, place: str, name: str | None = None) -> Pushed:
 
     Files go first and the entry last, each shown only when whole: whatever interrupts a push, no
     reader ever sees a part of it, and the same command goes on. A table that is there already under
-    that name is left as it is.
+    that name is left as it is, but its files are read through: a damaged one is written anew.
 
     Args:
         name: what to push it as; default: the file's name.
@@ -59,10 +60,12 @@ def push(table: str, place: str, name: str | None = None) -> Pushed:
 
 
 def _put(place: Place, file: Path, stored: StoredFile) -> int:
-    """Upload a file unless it is there; the bytes that were sent."""
+    """Upload a file unless it is there and whole; the bytes that were sent."""
     info = place.info()
     if info is not None and info.bytes == stored.bytes:
-        return 0
+        if sha256_at(place, stored.bytes) == stored.sha256:
+            return 0
+        logging.getLogger(__name__).warning("%s was damaged and is written anew", place)
     upload_file(place, file, stored.sha256)
     return stored.bytes
 

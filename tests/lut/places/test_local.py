@@ -171,8 +171,23 @@ def test_lost_visits_are_copied_again(lut, tmp_path):
     out = tmp_path / "out.parquet"
     copy_table(lut.path, out, overwrite=False)
     (tmp_path / "out.visits.parquet").unlink()
-    assert copy_table(lut.path, out, overwrite=True)
+    assert copy_table(lut.path, out, overwrite=False)
     assert load_lut(out).visits.num_rows == lut.visits.num_rows
+
+
+def test_visits_whose_table_was_moved_away_were_once_overwritten_in_silence(lut, other, tmp_path):
+    out, visits = tmp_path / "out.parquet", tmp_path / "out.visits.parquet"
+    copy_table(other.path, out, overwrite=False)
+    out.rename(tmp_path / "old.parquet")
+    before = visits.read_bytes()
+    with pytest.raises(LutError, match=r"out\.visits\.parquet holds the visits of another table; give"):
+        copy_table(lut.path, out, overwrite=False)
+    assert visits.read_bytes() == before
+    assert not out.exists()
+    assert copy_table(other.path, out, overwrite=False)
+    out.unlink()
+    assert copy_table(lut.path, out, overwrite=True)
+    assert load_lut(out).visits.equals(lut.visits)
 
 
 @pytest.mark.parametrize(

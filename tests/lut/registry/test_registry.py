@@ -18,6 +18,7 @@ from hwprof.cli.lut import lut as command
 from hwprof.errors import LutError
 from hwprof.lut import load_lut
 from hwprof.lut.places import open_place
+from hwprof.lut.places.transfer import upload_bytes
 from hwprof.lut.registry import list_tables, push, registry_to_cache
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -100,6 +101,23 @@ def test_an_object_that_another_tool_has_cut_off_is_sent_again(folder, tables):
     assert registry_to_cache(folder).read_bytes() == tables[0].path.read_bytes()
 
 
+@pytest.mark.parametrize("what", ["table", "visits"])
+def test_a_damaged_object_of_the_right_size_once_could_not_be_mended(place, tables, caplog, what):
+    entry = push(str(tables[0].path), place).entry
+    stored = getattr(entry, what)
+    damaged = open_place(place).child("objects", stored.name)
+    upload_bytes(damaged, bytes(stored.bytes))
+    with pytest.raises(LutError, match="is damaged: its sha256 is"):
+        registry_to_cache(f"{place}/t1")
+    again = push(str(tables[0].path), place)
+    assert (again.new, again.sent_bytes) == (False, stored.bytes)
+    assert f"{damaged} was damaged and is written anew" in caplog.text
+    assert open_place(place).child("objects").names() == sorted({entry.table.name, entry.visits.name})
+    kept = registry_to_cache(f"{place}/t1")
+    assert kept.read_bytes() == tables[0].path.read_bytes()
+    assert load_lut(kept).visits.equals(tables[0].visits)
+
+
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
@@ -125,6 +143,15 @@ def test_a_name_is_letters_and_digits(folder, tables, name):
     with pytest.raises(LutError, match="is no name for a table"):
         push(str(tables[0].path), folder, name or " ")
     assert not os.path.exists(folder)
+
+
+def test_a_table_that_was_pushed_as_a_file_once_could_not_be_pulled(folder, tables):
+    for name in ("pixel.parquet", "pixel.parquet.parquet"):
+        with pytest.raises(LutError, match=r"is the name of a file; give the table --name pixel$"):
+            push(str(tables[0].path), folder, name)
+    assert not os.path.exists(folder)
+    push(str(tables[0].path), folder, "pixel")
+    assert registry_to_cache(f"{folder}/pixel").read_bytes() == tables[0].path.read_bytes()
 
 
 def test_a_table_is_not_pushed_without_its_visits_or_with_those_of_another(folder, tables, save, make):
