@@ -49,9 +49,16 @@ def export(
       hwprof lut export lut.parquet --format ofa --out 160_lookup_table.yaml
     """
     from hwprof.lut.exporting import export as run
+    from hwprof.lut.places import local_table
 
     made = run(
-        path, out, file_format, environment=environment, cache=cache, dtype=dtype, statistic=statistic
+        local_table(path),
+        out,
+        file_format,
+        environment=environment,
+        cache=cache,
+        dtype=dtype,
+        statistic=statistic,
     )
     click.echo(json.dumps(made.summary()) if as_json else _text(made))
 

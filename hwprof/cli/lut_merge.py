@@ -47,9 +47,10 @@ def merge(
       hwprof lut merge teams/*.parquet --out all.parquet --on-conflict newest
     """
     from hwprof.lut.merging import merge as run
+    from hwprof.lut.places import local_table
 
     made = run(
-        paths,
+        [local_table(path) for path in paths],
         out,
         on_conflict,
         visits=not without_visits,

@@ -38,9 +38,10 @@ def verify(
       hwprof lut verify lut.parquet
       hwprof lut verify lut.parquet --key alice.pub
     """
+    from hwprof.lut.places import local_table
     from hwprof.lut.trust.verify import verify as run
 
-    found = run(table, key, severity)
+    found = run(local_table(table), key, severity)
     if as_json:
         click.echo(json.dumps(found.summary()))
     else:
@@ -132,9 +133,10 @@ def cite(table: str, bibtex: bool, as_json: bool) -> None:
       hwprof lut cite lut.parquet
       hwprof lut cite lut.parquet --bibtex >> paper.bib
     """
+    from hwprof.lut.places import local_table
     from hwprof.lut.trust.cite import cite as run
 
-    made = run(table)
+    made = run(local_table(table))
     if as_json:
         click.echo(json.dumps(made.summary()))
     else:
