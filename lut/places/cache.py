@@ -30,7 +30,7 @@ from pathlib import Path
 from hwprof.errors import LutError
 from hwprof.graph.blocks import hwprof_home
 from hwprof.lut.files import sync_folder
-from hwprof.lut.places.place import Place, shown_url
+from hwprof.lut.places.place import Place, check_utf8, shown_url
 from hwprof.lut.places.transfer import download
 from hwprof.lut.reading import StoredTable, open_table, open_visits, visits_path_of
 from hwprof.lut.write import check_destination
@@ -252,8 +252,9 @@ def copy_table(cached: Path, out: Path, *, overwrite: bool) -> bool:
 
     Raises:
         LutError: another table or other visits are there and may not be overwritten, or `out` cannot
-            be written.
+            be written or is no UTF-8.
     """
+    check_utf8(out)
     target = check_destination(out)
     pairs = [(cached, target), (visits_path_of(cached), visits_path_of(target))]
     parts = [(source, place) for source, place in pairs if source.exists() and not _same(source, place)]

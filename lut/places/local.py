@@ -19,7 +19,7 @@ from hwprof.lut.places.cache import (
     told_offline,
     undamaged_table,
 )
-from hwprof.lut.places.place import LOCAL, SCHEME, Info, Place, is_url, open_place, shown_url
+from hwprof.lut.places.place import LOCAL, SCHEME, Info, Place, check_utf8, is_url, open_place, shown_url
 from hwprof.lut.reading import open_table, visits_path_of
 
 STORE = "delta+"
@@ -54,6 +54,7 @@ def local_table(table: str | os.PathLike[str]) -> Path:
     text = os.fspath(table)
     if not isinstance(table, str) or not (is_url(text) or is_store(text)):
         return Path(text)
+    check_utf8(text)
     if (file := _local_file(text)) is not None:
         return file
     if not _is_far(text):
@@ -77,8 +78,9 @@ def pull_to_cache(text: str, *, offline: bool = False) -> Path:
         offline: take what is kept, and touch no network; also if `HWPROF_OFFLINE` is set.
 
     Raises:
-        LutError: as `local_table`.
+        LutError: as `local_table`; also if the name is no UTF-8.
     """
+    check_utf8(text)
     offline = offline or told_offline()
     if is_store(text):
         from hwprof.lut.store import store_to_cache

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from hwprof.errors import LutError
+from hwprof.lut.guard.text import visible
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@|\?\S*")
@@ -64,21 +65,28 @@ class Place:
     @property
     def name(self) -> str:
         """The last part of its path."""
-        return self.path.rstrip("/").rpartition("/")[2]
+        return self._path_and_query()[0].rstrip("/").rpartition("/")[2]
 
     def child(self, *names: str) -> Place:
         """A file or folder below this one. The names are hwprof's own or were checked."""
-        parts = [part.rstrip("/") for part in (self.shown, self.path)]
-        shown, path = ("/".join((part, *names)) for part in parts)
-        return Place(shown, self.protocol, self.fs, path, self.root)
+        path, query = self._path_and_query()
+        shown, path = ("/".join((part.rstrip("/"), *names)) for part in (self.shown, path))
+        return Place(shown, self.protocol, self.fs, path + query, self.root)
 
     def beside(self, name: str) -> Place:
         """Another file in the same folder."""
+        path, query = self._path_and_query()
         shown, path = (
-            f"{text.rpartition('/')[0]}/{name}" if "/" in text else name
-            for text in (self.shown, self.path)
+            f"{text.rpartition('/')[0]}/{name}" if "/" in text else name for text in (self.shown, path)
         )
-        return Place(shown, self.protocol, self.fs, path, path)
+        return Place(shown, self.protocol, self.fs, path + query, path + query)
+
+    def _path_and_query(self) -> tuple[str, str]:
+        """The path without and the query with its `?`; only the URLs of web servers have one."""
+        if self.protocol not in WEB:
+            return self.path, ""
+        path, mark, query = self.path.partition("?")
+        return path, mark + query
 
     def info(self) -> Info | None:
         """Size and version of the file; None if nothing is there.
@@ -127,7 +135,7 @@ class Place:
             for entry in found:
                 parent, _, name = str(entry["name"]).rstrip("/").rpartition("/")
                 if entry.get("islink"):
-                    raise LutError(f"{self}/{name} is a symbolic link, which may not be here; remove it")
+                    raise _link(f"{self}/{name}")
                 if parent.strip("/") == self.path.strip("/") and name not in ("", ".", ".."):
                     names.add(name)
         return sorted(names)
@@ -198,7 +206,7 @@ class Place:
         reason = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
         line = CREDENTIALS.sub("", " ".join(reason.split()))
         return LutError(
-            f"{self} cannot {what}: {line[:300]}; check the name, the network and your rights"
+            f"{self} cannot {what}: {visible(line[:300])}; check the name, the network and your rights"
         )
 
     def _is_missing(self, error: FileNotFoundError) -> bool:
@@ -211,7 +219,7 @@ class Place:
 
     def _linked_names(self) -> list[str]:
         """Names that a web server's page about a folder links to."""
-        page = Place(f"{self}/", self.protocol, self.fs, f"{self.path}/", self.root)
+        page = self.child("")
         try:
             text = page.read(LISTING_BYTES).decode(errors="replace")
         except LutError as error:
@@ -230,7 +238,7 @@ class Place:
             if part == root:
                 return
             if part.is_symlink():
-                raise LutError(f"{part} is a symbolic link, which may not be here; remove it")
+                raise _link(str(part))
 
 
 def is_url(text: str | os.PathLike[str]) -> bool:
@@ -243,12 +251,27 @@ def shown_url(text: str) -> str:
     return CREDENTIALS.sub("", text) if "://" in text else text
 
 
+def check_utf8(name: str | os.PathLike[str]) -> None:
+    """Check the name of a place or file, which goes into notes, hashes and what commands print.
+
+    Raises:
+        LutError: it has bytes that are no UTF-8.
+    """
+    text = os.fspath(name)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise LutError(f"{shown_url(text)!a} is a name that is no UTF-8; give another") from None
+
+
 def open_place(text: str | os.PathLike[str]) -> Place:
     """A place by its path or URL; nothing is asked of it yet.
 
     Raises:
-        LutError: fsspec or what the URL's protocol needs is not installed, or the protocol is unknown.
+        LutError: fsspec or what the URL's protocol needs is not installed, the protocol is unknown, or
+            the name is no UTF-8.
     """
+    check_utf8(text)
     try:
         import fsspec
     except ImportError:
@@ -306,4 +329,8 @@ def _read_up_to(file: io.BufferedIOBase, most: int) -> bytes:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return visible(" ".join(str(error).split())[:300]) or type(error).__name__
+
+
+def _link(path: str) -> LutError:
+    return LutError(f"{visible(path)} is a symbolic link, which may not be here; remove it")

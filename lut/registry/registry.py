@@ -14,10 +14,14 @@ import re
 from dataclasses import dataclass
 
 from hwprof.errors import LutError
+from hwprof.lut.guard.text import visible
 from hwprof.lut.places.cache import cache_folder, told_offline, write_small
 from hwprof.lut.places.place import Place, open_place
 from hwprof.lut.registry.entry import ENTRY_BYTES, NAME, Entry, parse_entry
 
+# Of all entries that are held at a time: about 50,000 of usual size.
+MOST_INDEX_BYTES = 32 << 20
+READ_AT_ONCE = 256
 ENTRY_FILE = re.compile(r"[0-9a-f]{64}\.json")
 HASH = re.compile(r"[0-9a-f]{8,64}")
 
@@ -29,6 +33,27 @@ class Listing:
 
     entries: tuple[Entry, ...]
     refused: tuple[str, ...]
+
+
+class Room:
+    """How much of a registry's index may still be held at a time."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._left = MOST_INDEX_BYTES
+
+    def take(self, count: int) -> None:
+        """Take so many bytes of it.
+
+        Raises:
+            LutError: they are not left.
+        """
+        self._left -= count
+        if self._left < 0:
+            raise LutError(
+                f"{self._place} has more than {MOST_INDEX_BYTES >> 20} MiB of index entries; "
+                "remove those that nobody needs from its folder entries"
+            )
 
 
 class Registry:
@@ -54,30 +79,37 @@ class Registry:
         """
         return [name for name in self._index.child("entries").names() if NAME.fullmatch(name)]
 
-    def entries(self, name: str) -> Listing:
+    def entries(self, name: str, room: Room | None = None) -> Listing:
         """What was pushed under a name, newest first.
 
+        Args:
+            room: what is left for its entries; None: as much as there is for one name.
+
         Raises:
-            LutError: the place cannot be listed.
+            LutError: the place cannot be listed, or there is no room for its entries.
         """
+        room = Room(self.place) if room is None else room
         folder = self._index.child("entries", name)
-        there = [file for file in folder.names() if not file.startswith(".")]
-        files = [file for file in there if ENTRY_FILE.fullmatch(file)]
-        refused = [
-            f"{folder}/{file} is no index entry; remove it"
-            for file in there
-            if not ENTRY_FILE.fullmatch(file)
-        ]
-        entries = []
-        for file, data in zip(files, self._read(name, files), strict=True):
-            try:
-                if isinstance(data, LutError):
-                    raise data
-                entries.append(parse_entry(data, name, file))
-            except LutError as error:
-                refused.append(str(error))
-                continue
-            self._keep(name, file, data)
+        files, entries, refused = [], [], []
+        for file in folder.names():
+            if ENTRY_FILE.fullmatch(file):
+                files.append(file)
+            elif not file.startswith("."):
+                refused.append(f"{folder}/{visible(file)} is no index entry; remove it")
+                room.take(len(refused[-1]))
+        for start in range(0, len(files), READ_AT_ONCE):
+            several = files[start : start + READ_AT_ONCE]
+            for file, data in zip(several, self._read(name, several), strict=True):
+                try:
+                    if isinstance(data, LutError):
+                        raise data
+                    entries.append(parse_entry(data, name, file))
+                except LutError as error:
+                    refused.append(str(error))
+                    room.take(len(refused[-1]))
+                    continue
+                room.take(len(data))
+                self._keep(name, file, data)
         entries.sort(key=lambda entry: (entry.pushed_at, entry.table.sha256), reverse=True)
         return Listing(tuple(entries), tuple(refused))
 
@@ -145,14 +177,15 @@ def list_tables(place: str, *, offline: bool = False) -> Listing:
         offline: list what was seen when the place was last asked.
 
     Raises:
-        LutError: the place cannot be listed, or holds no registry.
+        LutError: the place cannot be listed, holds no registry, or more entries than there is room for.
     """
     registry = Registry(open_place(place), offline=offline)
     names = registry.names()
     if not names:
         raise LutError(f"{registry.place} holds no registry{' in the cache' * registry.offline}; "
                        "hwprof lut push TABLE PLACE makes one")  # fmt: skip
-    listings = [registry.entries(name) for name in names]
+    room = Room(registry.place)
+    listings = [registry.entries(name, room) for name in names]
     return Listing(
         tuple(entry for listing in listings for entry in listing.entries),
         tuple(line for listing in listings for line in listing.refused),

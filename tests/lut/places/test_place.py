@@ -11,8 +11,17 @@ import fsspec
 import pytest
 
 from hwprof.errors import LutError
-from hwprof.lut.places import is_url, open_place, shown_url
+from hwprof.lut import load_lut
+from hwprof.lut.places import (
+    copy_table,
+    is_url,
+    local_table,
+    open_place,
+    pull_to_cache,
+    shown_url,
+)
 from hwprof.lut.places.transfer import upload_bytes
+from hwprof.lut.registry import push, registry_to_cache
 
 
 @pytest.fixture
@@ -152,7 +161,13 @@ def test_messages_show_no_password_and_no_signature():
 
 
 @pytest.fixture
-def web(tmp_path):
+def asked():
+    """What the web server was asked for."""
+    return []
+
+
+@pytest.fixture
+def web(tmp_path, asked):
     """URL of a folder that Python's web server shows; it sends no parts of files."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -160,7 +175,7 @@ def web(tmp_path):
             super().__init__(*arguments, directory=str(tmp_path))
 
         def log_message(self, *arguments):
-            pass
+            asked.append(self.path)
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -181,6 +196,40 @@ def test_a_web_server_is_listed_by_its_links_and_read_up_to_a_limit(web, tmp_pat
         place.child("in", "a b.json").read(4)
     assert place.child("in", "a b.json").info().bytes == 5
     assert place.child("in", "nothing").info() is None
+
+
+@pytest.mark.usefixtures("home")
+def test_the_query_of_a_url_was_once_taken_for_a_part_of_the_name(web, lut, asked):
+    query = "?x=1&signature=a/b.c"
+    kept = load_lut(pull_to_cache(f"{web}/lut.parquet{query}"))
+    assert kept.visits.equals(lut.visits)
+    assert {*asked} == {f"/lut.parquet{query}", f"/lut.visits.parquet{query}"}
+
+
+@pytest.mark.usefixtures("home")
+def test_a_registry_behind_a_query_is_read(web, lut, tmp_path, asked):
+    push(str(lut.path), str(tmp_path / "registry"), "phone")
+    kept = registry_to_cache(f"{web}/registry?token=1")
+    assert load_lut(kept).visits.equals(lut.visits)
+    assert all(path.endswith("?token=1") for path in asked)
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize(
+    "place",
+    ["reg/\udce9", "reg\udce9/x@01234567", "\udce9.parquet", "http://127.0.0.1:9/\udce9.parquet"],
+)
+def test_a_name_that_is_no_utf8_once_ended_in_a_traceback(place, lut, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    calls = [pull_to_cache, open_place, lambda name: push(str(lut.path), name)]
+    if "://" in place:
+        calls.append(local_table)
+    for call in [*calls, lambda name: copy_table(lut.path, tmp_path / name, overwrite=False)]:
+        with pytest.raises(
+            LutError, match=r"udce9.* is a name that is no UTF-8; give another$"
+        ) as caught:
+            call(place)
+        assert str(caught.value).isprintable()
 
 
 def test_a_place_with_endless_names_is_refused(memory, monkeypatch):

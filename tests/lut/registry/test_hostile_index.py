@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from hwprof.cli.lut import lut as command
 from hwprof.errors import LutError
-from hwprof.lut.registry import Entry, list_tables, push, registry_to_cache
+from hwprof.lut.places import open_place
+from hwprof.lut.registry import Entry, Registry, list_tables, push, registry_to_cache
 from hwprof.lut.registry.entry import parse_entry
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -242,6 +243,37 @@ def test_text_of_an_entry_cannot_steer_the_terminal(folder, entry_file):
     (line,) = list_tables(str(folder)).refused
     assert "control character U+001B" in line
     assert line.isprintable()
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_a_file_name_in_the_index_once_steered_the_terminal(folder, entry_file, kind):
+    strange = entry_file.with_name("evil\x1b[31m\udce9")
+    if kind == "file":
+        strange.touch()
+        outcome = CliRunner().invoke(command, ["list", str(folder)])
+        assert outcome.stderr.count("\n") == 1
+        assert outcome.stderr.strip().isprintable()
+    else:
+        strange.symlink_to(entry_file)
+    with pytest.raises(LutError, match=r"evil\\x1b\[31m\\udce9 is ") as caught:
+        registry_to_cache(f"{folder}/phone")
+    assert str(caught.value).isprintable()
+
+
+def test_entries_of_a_name_once_took_any_amount_of_memory(folder, entry_file, monkeypatch):
+    size = len(entry_file.read_bytes())
+    monkeypatch.setattr("hwprof.lut.registry.registry.MOST_INDEX_BYTES", 2 * size + 20)
+    assert len(list_tables(str(folder)).entries) == 2  # "good" and "phone" together
+    told = json.loads(entry_file.read_bytes())
+    told["table"]["sha256"] = SHA
+    entry_file.with_name(f"{SHA}.json").write_text(json.dumps(told, indent=1))
+    assert len(Registry(open_place(str(folder))).entries("phone").entries) == 2
+    with pytest.raises(LutError, match="has more than 0 MiB of index entries; remove those"):
+        list_tables(str(folder))
+    for number in range(40):
+        (entry_file.parent / f"stray{number}").touch()
+    with pytest.raises(LutError, match="has more than 0 MiB of index entries; remove those"):
+        registry_to_cache(f"{folder}/phone")
 
 
 JSON = st.recursive(
