@@ -14,9 +14,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from hwprof.errors import LutError
-from hwprof.lut.places.place import INSTALL
+from hwprof.lut.places.place import INSTALL, shown_url
+from hwprof.lut.store.batches import read_within
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -68,6 +70,7 @@ class Delta:
             options: for the object store, beside what it finds in the environment.
         """
         self.uri = uri
+        self.shown = shown_url(uri)
         self.schema = schema
         self._keyed = ",".join(keyed)
         self._options = options
@@ -126,16 +129,29 @@ class Delta:
         """Result of a SELECT over `delta`, which is this table as it is now, or as it was.
 
         Raises:
-            LutError: the table is not there, damaged or no store's.
+            LutError: the table is not there, damaged or no store's, or the result takes more memory
+                than it may (see `read_within`).
         """
         from deltalake import QueryBuilder
 
         table = at or self.refresh()
-        self._check_inside(table)
         with self._worded("be read"):
-            return _with_strings(
-                pa.table(QueryBuilder().register("delta", table).execute(sql).read_all())
+            files = _files(table)
+            self._check_inside(files)
+            sizes, counts = files.column("size_bytes"), files.column("num_records")
+            found = QueryBuilder().register("delta", table).execute(sql)
+            return read_within(
+                pa.RecordBatchReader.from_stream(found),
+                pc.sum(sizes, min_count=0).as_py(),
+                pc.sum(counts, min_count=0).as_py(),
+                self.shown,
             )
+
+    def contents(self, at: DeltaTable) -> list[str]:
+        """What tells the table as it was from all others, those that stood at its place before and
+        copies that have grown apart among them: its id and its files, whose names are random."""
+        with self._worded("be read"):
+            return [at.metadata().id, *sorted(_files(at).column("path").to_pylist())]
 
     def at(self, version: int | None, as_of: datetime | None) -> DeltaTable:
         """The table as it was at a version or time; as it is now if neither is given.
@@ -148,7 +164,7 @@ class Delta:
         if wanted is None:
             return now
         if version is not None and not 0 <= version <= now.version():
-            raise LutError(f"{self.uri} has no version {version}; it has 0 to {now.version()}")
+            raise LutError(f"{self.shown} has no version {version}; it has 0 to {now.version()}")
         with self._worded("be read"):
             table = self._loaded()
             _listed(lambda: table.load_as_version(wanted))
@@ -228,7 +244,9 @@ class Delta:
     def _opened(self, create: bool) -> DeltaTable:
         if not self.exists():
             if not create:
-                raise LutError(f"{self.uri} holds no store; hwprof lut push TABLE delta+PLACE makes one")
+                raise LutError(
+                    f"{self.shown} holds no store; hwprof lut push TABLE delta+PLACE makes one"
+                )
             self._create()
         with self._worded("be read"):
             table = self._loaded()
@@ -262,17 +280,19 @@ class Delta:
     def _check_format(self, settings: Mapping[str, str | None]) -> None:
         told = settings.get(FORMAT_KEY) or ""
         if not told.isdecimal():
-            raise LutError(f"{self.uri} is a Delta table of another kind; give a store that hwprof made")
+            raise LutError(
+                f"{self.shown} is a Delta table of another kind; give a store that hwprof made"
+            )
         if int(told) > FORMAT:
             raise LutError(
-                f"{self.uri} is of store format {told}, this hwprof reads {FORMAT}; upgrade hwprof"
+                f"{self.shown} is of store format {told}, this hwprof reads {FORMAT}; upgrade hwprof"
             )
 
-    def _check_inside(self, table: DeltaTable) -> None:
+    def _check_inside(self, files: pa.Table) -> None:
         """Refuse files that a log written by a stranger has elsewhere."""
-        for path in pa.table(table.get_add_actions(flatten=True)).column("path").to_pylist():
+        for path in files.column("path").to_pylist():
             if path.startswith("/") or ":" in path or ".." in path.split("/"):
-                raise LutError(f"{self.uri} names the file {path!r}, which is not in its folder")
+                raise LutError(f"{self.shown} names the file {path!r}, which is not in its folder")
 
     def _compact_by_the_way(self) -> None:
         """Merge small files. What was appended is there, whatever becomes of this; the next one that is
@@ -282,7 +302,7 @@ class Delta:
         try:
             self._compact(SMALL_BYTES)
         except (CommitFailedError, LutError) as error:
-            logging.getLogger(__name__).info("small files were not merged: %s", error)
+            logging.getLogger(__name__).info("small files were not merged: %s", shown_url(str(error)))
 
     def _compact(self, target_bytes: int) -> dict[str, Any]:
         from deltalake.exceptions import CommitFailedError
@@ -307,10 +327,15 @@ class Delta:
             raise self._failure(what, error) from error
 
     def _failure(self, what: str, error: BaseException) -> LutError:
-        line = " ".join(ANSI.sub("", str(error)).partition("<?xml")[0].split())
+        line = shown_url(" ".join(ANSI.sub("", str(error)).partition("<?xml")[0].split()))
         return LutError(
-            f"store {self.uri} cannot {what}: {line[:300]}; check the name, space and rights"
+            f"store {self.shown} cannot {what}: {line[:300]}; check the name, space and rights"
         )
+
+
+def _files(table: DeltaTable) -> pa.Table:
+    """Path, size and number of rows of each file."""
+    return pa.table(table.get_add_actions(flatten=True)).select(["path", "size_bytes", "num_records"])
 
 
 def _listed(action: Callable[[], T]) -> T:
@@ -353,19 +378,3 @@ def _refuse_forks() -> None:
             "this process was forked after its parent had used a store; start it by spawning "
             '(multiprocessing.get_context("spawn"))'
         )
-
-
-def _with_strings(table: pa.Table) -> pa.Table:
-    """Plain strings in place of the views that Delta's reader gives, which Arrow cannot take from."""
-    for number, field in enumerate(table.schema):
-        column = table.column(number)
-        if pa.types.is_dictionary(field.type):
-            texts = [
-                pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(pa.string()))
-                for chunk in column.chunks
-            ]
-            plain = pa.chunked_array(texts, pa.dictionary(field.type.index_type, pa.string()))
-            table = table.set_column(number, field.name, plain.cast(pa.string()))
-        elif pa.types.is_string_view(field.type):
-            table = table.set_column(number, field.name, column.cast(pa.string()))
-    return table

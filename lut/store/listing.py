@@ -36,15 +36,16 @@ def list_store(place: str) -> StoreListing:
         place: its path or URL, with `delta+` before it or not.
 
     Raises:
-        LutError: there is no store, or it cannot be read.
+        LutError: there is no store, it cannot be read, or it does not describe a source of its rows.
     """
     store = Store(place)
     store.refuse_offline()
     rows = store.rows.refresh()
-    told = store.told()
+    found = store.rows.query(BY_SOURCE, rows).to_pylist()
+    told = store.told([row["source_id"] for row in found])
     sources = tuple(
         {**row, "first": _iso(row["first"]), "last": _iso(row["last"]), **_said(told[row["source_id"]])}
-        for row in store.rows.query(BY_SOURCE, rows).to_pylist()
+        for row in found
     )
     history = rows.history(VERSIONS)
     return StoreListing(

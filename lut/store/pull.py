@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import secrets
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from hwprof.errors import LutError
-from hwprof.lut.merging.metadata import merge_facts
 from hwprof.lut.places.cache import (
     cache_folder,
     cached_table,
@@ -24,8 +25,12 @@ from hwprof.lut.places.cache import (
 from hwprof.lut.places.place import shown_url
 from hwprof.lut.reading import visits_path_of
 from hwprof.lut.store.resolve import resolve, visits_of
-from hwprof.lut.store.store import Store
-from hwprof.lut.write import GIVEN, write_lut
+from hwprof.lut.store.sources import as_tables, metadata_of, metadata_of_one, with_origins
+from hwprof.lut.store.store import ROWS, Store
+from hwprof.lut.write import write_lut
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
 
 OWN = ["batch_id", "source_id", "pushed_at"]
 
@@ -47,11 +52,13 @@ def store_to_cache(
         as_of: the rows that were there at this time.
         on_conflict: which row is taken where rows of a key differ; see `resolve`.
 
+    Rows of several sources are merged as `hwprof lut merge` does it, those of one stand as they came.
     Where rows were left out, a note on the log says how many.
 
     Raises:
         LutError: there is no store, version or copy; rows of a key differ and `on_conflict` is
-            `refuse`; or the rows are not those of a table.
+            `refuse`; one environment id stands for two identities; the rows are not those of a table
+            or take more memory than they may.
     """
     if version is not None and as_of is not None:
         raise LutError("--version and --as-of are two ways to say one thing; give one")
@@ -64,51 +71,55 @@ def store_to_cache(
                 f"{shown_url(text)} is not in the cache; run the command again without --offline"
             )
         return path
-    at = store.rows.at(version, as_of)
-    key = f"{text}@{at.version()} {on_conflict}"
+    rows = store.rows.at(version, as_of)
+    # Opened after the rows: what belongs to a batch is there before its rows are, and stays.
+    visits = store.visits.refresh() if store.visits.exists() else None
+    sources = store.sources.refresh()
+    # Not the place: another store may stand there another time, or from another folder.
+    others = [None if part is None else part.metadata().id for part in (visits, sources)]
+    parts = [store.rows.contents(rows), *others]
+    key = f"store {hashlib.sha256(json.dumps(parts).encode()).hexdigest()} {on_conflict}"
     made = latest(key)
     path = None if made is None else cached_table(made.sha256)
     if path is None:
-        path = _write(store, store.rows.query("SELECT * FROM delta", at), on_conflict)
+        path = _write(store, store.rows.query("SELECT * FROM delta", rows), visits, on_conflict)
         remember(key, file_sha256(path), None)
-    if version is None and as_of is None:
-        remember(text, path.parent.name, str(at.version()))
+    if version is None and as_of is None and not store.is_local:
+        remember(text, path.parent.name, str(rows.version()))
     return path
 
 
-def _write(store: Store, stored: pa.Table, on_conflict: str) -> Path:
+def _write(store: Store, stored: pa.Table, visited: DeltaTable | None, on_conflict: str) -> Path:
     """Write the rows of a version into the cache."""
-    resolved = resolve(stored, on_conflict)
+    _check_own(store, stored)
+    sources = store.told(stored.column("source_id").unique().to_pylist())
+    # The rows of one source alone are its table; of several they are merged.
+    tables = as_tables(stored, sources) if len(sources) > 1 else {}
+    resolved = resolve(with_origins(stored, tables) if tables else stored, on_conflict)
     log = logging.getLogger(__name__)
     if resolved.repeated:
         log.warning("%d rows had been appended more than once", resolved.repeated)
     if resolved.replaced:
         log.warning("%d rows were left out by the rule %s", resolved.replaced, on_conflict)
-    metadata = _metadata(store, resolved.rows)
+    metadata = metadata_of(resolved.rows, tables) if tables else metadata_of_one(sources)
     visits = None
-    if store.visits.exists():
-        visits = visits_of(resolved.rows, store.visits.query("SELECT * FROM delta"))
+    if visited is not None:
+        visits = visits_of(resolved, store.visits.query("SELECT * FROM delta", visited))
     path = cache_folder() / "partial" / f"{secrets.token_hex(16)}.parquet"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_lut(path, resolved.rows.drop_columns(OWN), metadata=metadata, visits=visits)
         made = None if visits is None else visits_path_of(path)
-        return keep_table(store.place, file_sha256(path), path, made)
+        return keep_table(store.shown, file_sha256(path), path, made)
     finally:
         path.unlink(missing_ok=True)
         visits_path_of(path).unlink(missing_ok=True)
 
 
-def _metadata(store: Store, rows: pa.Table) -> dict[str, Any]:
-    """What the tables that the rows came in say of themselves, as `hwprof lut merge` puts it together;
-    what it does not, title and authors, if all tables say the same."""
-    used = set(rows.column("source_id").unique().to_pylist())
-    sources = store.told()
-    if lost := sorted(used - sources.keys()):
-        raise LutError(f"store {store.place} has rows of source {lost[0]}, which it does not describe")
-    told = [source for key, source in sources.items() if key in used]
-    facts = merge_facts(told)
-    for key in set(GIVEN) - facts.keys():
-        if told and all(source[key] == told[0][key] for source in told):
-            facts[key] = told[0][key]
-    return facts
+def _check_own(store: Store, stored: pa.Table) -> None:
+    """Raises LutError where another tool has changed the store's own columns."""
+    for field in ROWS:
+        if field.name not in stored.column_names:
+            raise LutError(f"store {store.shown} has no column {field.name}; another tool changed it")
+        if field.name in OWN and stored.column(field.name).null_count:
+            raise LutError(f"store {store.shown} has rows without {field.name}; another tool wrote them")

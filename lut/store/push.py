@@ -32,4 +32,5 @@ def push_to_store(table: str, place: str, name: str | None = None) -> Appended:
         sequence=0,
         visits=None if lut.metadata["visits_hash"] is None else lut.visits,
         name=name or table_name(table),
+        table=lut.metadata,
     )

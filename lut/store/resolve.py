@@ -15,6 +15,7 @@ from hwprof.lut.rows import conform
 from hwprof.lut.schema import COLUMNS, KEY, VISIT_COLUMNS
 
 NAMES = [column.name for column in COLUMNS]
+BELONGING = [*KEY, "batch_id"]
 VISITS = [column.name for column in VISIT_COLUMNS]
 
 
@@ -24,11 +25,13 @@ class Resolved:
 
     Attributes:
         rows: columns of a table and `batch_id`, `source_id`, `pushed_at`.
-        repeated: rows that were there more than once, the same in every column; one of each is kept.
+        same: key and `batch_id` of each row that is equal to one of `rows` in all but its origin.
+        repeated: rows that were there more than once, the same in all but origin; one of each is kept.
         replaced: rows that another one of their key was taken for.
     """
 
     rows: pa.Table
+    same: pa.Table
     repeated: int
     replaced: int
 
@@ -41,30 +44,38 @@ def resolve(stored: pa.Table, rule: str) -> Resolved:
             the rows of tables.
     """
     conflicts = Conflicts(rule)
-    # What a refusal names in place of the tables are the batches.
-    compared = conform(stored.select(NAMES), COLUMNS).set_column(
-        NAMES.index("origin"), "origin", stored.column("batch_id").cast(pa.string())
-    )
+    compared = conform(stored.select(NAMES), COLUMNS)
     if not stored.num_rows:
-        return Resolved(stored, 0, 0)
-    stays, _ = conflicts.resolve(compared, _numbers(stored))
+        return Resolved(stored, stored.select(BELONGING), 0, 0)
+    numbers = _numbers(stored)
+    origins = pc.fill_null(stored.column("origin"), "")
+    stays, differs = conflicts.resolve(_named(compared, origins), numbers)
     if rule == "refuse" and conflicts.count:
-        raise conflicts.refusal()
+        # In place of the tables, a refusal names the batches.
+        batches = Conflicts(rule)
+        batches.resolve(_named(compared, stored.column("batch_id")), numbers)
+        raise batches.refusal()
     rows = stored.filter(pa.array(stays))
-    return Resolved(rows, conflicts.same, stored.num_rows - rows.num_rows - conflicts.same)
+    same = stored.select(BELONGING).filter(pa.array(~differs))
+    return Resolved(rows, same, conflicts.same, stored.num_rows - rows.num_rows - conflicts.same)
 
 
-def visits_of(kept: pa.Table, visited: pa.Table) -> pa.Table:
-    """The visits of the rows that were kept: those of their key and batch, each once.
+def visits_of(resolved: Resolved, visited: pa.Table) -> pa.Table:
+    """The visits of the rows that were kept: those of their key in every batch that has the same row,
+    each once.
 
     Raises:
         LutError: they do not have the columns of visits.
     """
     if missing := sorted({*VISITS, "batch_id"} - set(visited.column_names)):
         raise LutError(f"the store's visits have no column {missing[0]}; another tool changed them")
-    belonging = [*KEY, "batch_id"]
-    theirs = visited.join(kept.select(belonging), belonging, join_type="left semi")
+    theirs = visited.join(resolved.same, BELONGING, join_type="left semi")
     return theirs.select(VISITS).group_by(VISITS, use_threads=False).aggregate([])
+
+
+def _named(rows: pa.Table, names: pa.ChunkedArray) -> pa.Table:
+    """Rows of tables with these names as their origins."""
+    return rows.set_column(NAMES.index("origin"), "origin", names.cast(pa.string()))
 
 
 def _numbers(rows: pa.Table) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from hwprof.errors import LutError
 from hwprof.lut.guard.metadata import check_shape, parse
+from hwprof.lut.guard.text import shown
 from hwprof.lut.places.cache import told_offline
 from hwprof.lut.places.local import STORE
 from hwprof.lut.places.place import LOCAL, SCHEME, shown_url
@@ -31,6 +32,8 @@ from hwprof.lut.store.delta import Delta, import_deltalake
 from hwprof.lut.write import GIVEN
 
 OBJECT_STORES = ("s3", "s3a", "gs", "az", "abfs", "abfss", "adl")
+TABLE = ("content_hash", "created_at", "hwprof_version")
+"""What a merge tells of a table that rows come from, beside what `write_lut` is given."""
 MICROSECONDS = pa.timestamp("us", tz="UTC")
 
 Rows: TypeAlias = pa.Table | Iterable[Mapping[str, Any]]
@@ -59,6 +62,7 @@ class Store:
         """
         import_deltalake()
         self.place = place.removeprefix(STORE)
+        self.shown = shown_url(self.place)
         folder, options = _folder(self.place)
         self.is_local = SCHEME.match(folder) is None
         keyed = [*KEY, "kind", "batch_id"]
@@ -76,6 +80,7 @@ class Store:
         sequence: int,
         visits: Rows | None = None,
         name: str = "",
+        table: Mapping[str, Any] | None = None,
     ) -> Appended:
         """Append a batch of rows, all or none and once; it is acknowledged when this returns.
 
@@ -87,23 +92,25 @@ class Store:
                 `last_sequence`.
             visits: their visits.
             name: what the rows are a table of, for `hwprof lut list`.
+            table: metadata of the table that the rows are all of, if they are one: what of it stands
+                in `TABLE` is what a pull tells of their origin.
 
         Raises:
             LutError: a bad row, an environment that is not described, the store cannot be written, or
                 `HWPROF_OFFLINE` is set and it is not local.
         """
         self.refuse_offline()
-        table = _checked(rows, COLUMNS)
-        check_table(table)
-        source_id, source = _source(metadata, table, name)
+        checked = _checked(rows, COLUMNS)
+        check_table(checked)
+        source_id, source = _source(metadata, checked, name, table)
         batch_id = f"{writer}/{sequence}"
         now = datetime.now(UTC)
         if visits is not None:
             visited = _checked(visits, VISIT_COLUMNS)
-            check_visits(visited, table)
+            check_visits(visited, checked)
             self.visits.append(_with(visited, batch_id=batch_id), writer, sequence)
         self._add_source(source_id, source, now)
-        stamped = _with(table, batch_id=batch_id, source_id=source_id, pushed_at=now)
+        stamped = _with(checked, batch_id=batch_id, source_id=source_id, pushed_at=now)
         done = self.rows.append(stamped, writer, sequence)
         return Appended(batch_id, done.new, done.version, done.retries)
 
@@ -114,7 +121,7 @@ class Store:
             LutError: `HWPROF_OFFLINE` is set and the store is not local.
         """
         if told_offline() and not self.is_local:
-            raise LutError(f"{self.place} is not local and HWPROF_OFFLINE is set; unset it to go there")
+            raise LutError(f"{self.shown} is not local and HWPROF_OFFLINE is set; unset it to go there")
 
     def last_sequence(self, writer: str) -> int | None:
         """Number of the last batch of a writer that is in the store; None if there is none.
@@ -124,24 +131,34 @@ class Store:
         """
         return self.rows.last_sequence(writer) if self.rows.exists() else None
 
-    def told(self) -> dict[str, dict[str, Any]]:
-        """What each source says of itself, by its id, the last pushed last: `name` and the metadata
-        that `write_lut` is given.
+    def told(self, used: Collection[str]) -> dict[str, dict[str, Any]]:
+        """What sources say of themselves, by id: `name`, the metadata that `write_lut` is given, and
+        `table`, which is None or holds `TABLE`.
+
+        Args:
+            used: ids that rows have.
 
         Raises:
-            LutError: the store cannot be read, or a source is not what it should be.
+            LutError: the store cannot be read, a source is not what it should be, or one that is used
+                is not there.
         """
-        table = self.sources.query("SELECT source_id, source FROM delta ORDER BY pushed_at")
-        return {row["source_id"]: self._parsed(row["source"]) for row in table.to_pylist()}
+        table = self.sources.query("SELECT source_id, source, pushed_at FROM delta")
+        rows = table.sort_by("pushed_at").to_pylist()
+        sources = {row["source_id"]: self._parsed(row["source"]) for row in rows}
+        if lost := sorted(map(str, set(used) - sources.keys())):
+            raise LutError(
+                f"store {self.shown} has rows of source {shown(lost[0])}, which it does not describe"
+            )
+        return {key: sources[key] for key in used}
 
     def _parsed(self, source: str) -> dict[str, Any]:
         try:
             told = parse(source.encode())
             if not isinstance(told, dict) or not isinstance(told.get("name"), str):
                 raise ValueError("no object with a name")
-            return {"name": told["name"], **_given(told)}
-        except ValueError as error:
-            raise LutError(f"store {self.place} is damaged: a source in it is wrong: {error}") from None
+            return {"name": told["name"], **_given(told), "table": _table_facts(told.get("table"))}
+        except (AttributeError, ValueError) as error:
+            raise LutError(f"store {self.shown} is damaged: a source in it is wrong: {error}") from None
 
     def compact(self, forget_days: int | None = None) -> dict[str, dict[str, int]]:
         """Rewrite small files into large ones; see `Delta.compact`.
@@ -194,13 +211,17 @@ def _with(table: pa.Table, **values: Any) -> pa.Table:
     return table
 
 
-def _source(metadata: Mapping[str, Any], table: pa.Table, name: str) -> tuple[str, str]:
+def _source(
+    metadata: Mapping[str, Any], rows: pa.Table, name: str, table: Mapping[str, Any] | None
+) -> tuple[str, str]:
     """What a table says of itself as canonical JSON, and its hash."""
     try:
         told = {"name": name, **_given(metadata)}
+        if table is not None:
+            told["table"] = _table_facts(table)
     except ValueError as error:
         raise LutError(f"metadata of the batch: {error}") from None
-    used = set(table.column("environment_id").unique().to_pylist())
+    used = set(rows.column("environment_id").unique().to_pylist())
     if strangers := sorted(used - set(told["environments"])):
         raise LutError(f"metadata environments does not describe {', '.join(strangers)}, which has rows")
     source = json.dumps(told, sort_keys=True, separators=(",", ":"))
@@ -217,6 +238,21 @@ def _given(metadata: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in told.items():
         check_shape(key, value)
     return told
+
+
+def _table_facts(value: Any) -> dict[str, Any] | None:
+    """What of a table's metadata stands in `TABLE`; None of None.
+
+    Raises:
+        ValueError: it is not what it should be.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, Mapping) or not set(TABLE) <= value.keys():
+        raise ValueError(f"no table with {', '.join(TABLE)}")
+    for key in TABLE:
+        check_shape(key, value[key])
+    return {key: value[key] for key in TABLE}
 
 
 def _folder(place: str) -> tuple[str, dict[str, str]]:

@@ -15,12 +15,6 @@ from hwprof.lut.store import Store, push_to_store
 pytestmark = pytest.mark.usefixtures("home")
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """A local store."""
-    return f"delta+{tmp_path}/store"
-
-
 def replayed(folder: Path) -> pa.Table:
     """A Delta table read by its published protocol, with nothing but JSON and Parquet."""
     live: set[str] = set()

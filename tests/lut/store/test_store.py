@@ -13,9 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from click.testing import CliRunner
 
-from hwprof.cli.lut import lut as command
 from hwprof.errors import LutError
 from hwprof.lut import load_lut
 from hwprof.lut.places import local_table
@@ -30,23 +28,6 @@ def place(request, tmp_path):
     if request.param == "file":
         return f"delta+{tmp_path}/store"
     return f"delta+{request.getfixturevalue('bucket')}/store"
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A local store."""
-    return f"delta+{tmp_path}/store"
-
-
-@pytest.fixture
-def run():
-    def invoke(*words):
-        result = CliRunner().invoke(command, [str(word) for word in words])
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    return invoke
 
 
 def latencies(path: Path) -> dict[str, float]:
