@@ -16,7 +16,8 @@ from hwprof.errors import LutError
 from hwprof.lut.guard.text import visible
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
-CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@|\?\S*")
+# A secret key of AWS may hold a slash, which cuts such a URL in another place; a port is no password.
+CREDENTIALS = re.compile(r"(?<=://)(?:[^/@\s]*|(?![^/:@\s]*:\d*/)[^/:@\s]*:[^@\s]*)@|\?\S*")
 LOCAL = ("file", "local")
 WEB = ("http", "https")
 # Stores that show a file under its name only once all of it is there.

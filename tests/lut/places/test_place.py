@@ -56,6 +56,8 @@ def test_a_url_has_a_scheme(text, expected):
         ("sftp://team:secret@host:22/reg", "sftp://host:22/reg"),
         ("https://host/lut.parquet?sig=secret", "https://host/lut.parquet"),
         ("delta+s3://key:secret@bucket/store", "delta+s3://bucket/store"),
+        ("s3://key:se/cr/et@bucket/reg/pixel@01ab", "s3://bucket/reg/pixel@01ab"),
+        ("http://host:8080/reg/pixel@01ab", "http://host:8080/reg/pixel@01ab"),
         ("team@home/what?.parquet", "team@home/what?.parquet"),
     ],
 )
