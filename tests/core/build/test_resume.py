@@ -326,6 +326,6 @@ def test_a_failure_in_a_second_build_once_replaced_numbers_and_deleted_their_vis
         def note(self, text):
             notes.append(text)
 
-    build_lut(replace(options, retry_failed=True, op_timeout_s=1e-4), Noting(quiet=True))
+    build_lut(replace(options, retry_failed=True, compile_timeout_s=1e-9), Noting(quiet=True))
     assert (rows_of(options.out), load_lut(options.out).visits) == before
     assert any(note.startswith(f"{unstable} failed where the table has a number") for note in notes)
