@@ -41,6 +41,7 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     judged = rows[
         (rows["granularity"] == "op")
         & (rows["latency_ms"] > 0)
+        & (rows["latency_ms"] < np.inf)
         & (rows["flops"] > 0)
         & (rows["bytes_moved"] > 0)
     ]

@@ -225,6 +225,7 @@ def _by_flops(fitted: Sequence[MeasuredNetwork], wanted: Sequence[MeasuredNetwor
     truth = np.array([network.latency_ms for network in fitted])
     columns = np.array([[1.0, network.flops] for network in fitted]) / truth[:, None]
     size = np.abs(columns).max(axis=0)
+    size[size == 0.0] = 1.0  # of networks without FLOPs: a division of 0 by 0 makes LAPACK print
     weights = np.linalg.lstsq(columns / size, np.ones(len(fitted)), rcond=None)[0] / size
     return [float(weights[0] + weights[1] * network.flops) for network in wanted]
 

@@ -79,6 +79,15 @@ def test_rows_of_another_environment_or_without_a_number_have_no_say():
     assert found["ratio"][2 * ROWS :].isna().all()
 
 
+def test_a_latency_without_end_once_made_lapack_print(capfd):
+    rows = frame(np.random.default_rng(2))
+    rows.loc[3, "latency_ms"] = np.inf
+    found = judge(rows)
+    assert np.isnan(found["ratio"][3])
+    assert found["ratio"].drop(3).between(0.9, 1.1).all()
+    assert capfd.readouterr().out == ""
+
+
 def test_terms_that_are_one_and_the_same_are_no_trouble():
     terms = np.repeat(np.arange(10.0)[:, None], 2, axis=1)
     np.testing.assert_allclose(robust_line(terms, 3 * np.arange(10.0) + 1), 3 * np.arange(10.0) + 1)

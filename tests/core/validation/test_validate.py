@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,7 +10,7 @@ from hwprof.composition.composition import compositions
 from hwprof.errors import LutError
 from hwprof.lut import load_lut, write_lut
 from hwprof.validation.setting import Wanted
-from hwprof.validation.validate import compare, validate, without_edges
+from hwprof.validation.validate import _by_flops, compare, validate, without_edges
 
 PROMISED = (
     "networks", "mean_error", "median_error", "within_1", "within_2", "within_5", "within_10", "bias",
@@ -172,3 +173,9 @@ def test_noise_floor_is_the_distance_of_two_measurements(tmp_path, small_space):
 def test_bad_options_are_refused(options, message, table, wanted):
     with pytest.raises(LutError, match=message):
         validate(table, wanted, **options)
+
+
+def test_networks_without_flops_once_made_lapack_print(capfd):
+    networks = [SimpleNamespace(latency_ms=ms, flops=0) for ms in (1.0, 1.0, 1.0)]
+    assert _by_flops(networks, networks) == pytest.approx([1.0, 1.0, 1.0])
+    assert capfd.readouterr().out == ""
