@@ -31,6 +31,8 @@ ROW_SDS = (0.01, 0.02, 0.04)
 """Candidates for the factor's variation nearby and a row's noise; leaving one row out chooses."""
 CHOSEN_ON_ROWS = 500
 MOST_ROWS = 2500
+MOST_A_MS = 1e100
+"""FLOPs or bytes in a millisecond beyond which sums of squares overflow."""
 FASTEST_FLOPS, FASTEST_BYTES = 2e9, 2e8
 """A millisecond's work of a core that no row is faster than; keeps a cost above zero."""
 
@@ -88,7 +90,7 @@ class TermModel:
         """Fit on rows; more than `MOST_ROWS` are thinned out evenly.
 
         Raises:
-            LutError: too few rows.
+            LutError: too few rows, or a row's latency is no time for what it does.
         """
         if len(rows) < LEAST_ROWS:
             raise LutError(
@@ -152,7 +154,14 @@ class TermModel:
         columns = [np.ones(len(self.rows)), np.array([float(row.units) for row in self.rows])]
         for at in self._by_kind.values():
             columns += [self._counts[:, at] @ flops[at], self._counts[:, at] @ moved[at]]
-        matrix = np.stack(columns, axis=1) / self._truth[:, None]
+        with np.errstate(over="ignore"):
+            matrix = np.stack(columns, axis=1) / self._truth[:, None]
+        if len(wrong := np.flatnonzero(matrix.max(axis=1) > MOST_A_MS)):
+            row = self.rows[int(wrong[0])]
+            raise LutError(
+                f"row {row.label} says {row.latency_ms:g} ms, which is no time for what it does; look "
+                "for such rows: hwprof lut lint"
+            )
         weights = non_negative(matrix, np.ones(len(self.rows)))
         self.run_ms, self.unit_ms = float(weights[0]), float(weights[1])
         pairs = weights[2:].reshape(-1, 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -89,3 +91,12 @@ def test_a_row_of_one_kernel_is_found_as_exact() -> None:
 def test_too_few_rows_are_refused_with_the_next_step() -> None:
     with pytest.raises(LutError, match=r"7 rows .*hwprof build-lut --space general"):
         TermModel(rows(7, noise=0.0))
+
+
+@pytest.mark.parametrize("latency_ms", [1e-320, 1e-200])
+def test_a_latency_next_to_nothing_once_ended_in_an_error_of_lapack(latency_ms: float) -> None:
+    """`SVD did not converge in Linear Least Squares`, and a line of LAPACK's own on standard output."""
+    made = rows(30, noise=0.0)
+    made[4] = replace(made[4], latency_ms=latency_ms)
+    with pytest.raises(LutError, match=r"says \S+e-\d+ ms, which is no time .* hwprof lut lint"):
+        TermModel(made)
