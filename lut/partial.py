@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from hwprof import __version__
 from hwprof.errors import LutError
 from hwprof.lut.content import ContentDigest
-from hwprof.lut.files import partial_path, sync_folder
+from hwprof.lut.files import Stamp, partial_path, replacing, sync_folder
 from hwprof.lut.reading import PREFIX
 from hwprof.lut.schema import (
     COLUMNS,
@@ -164,16 +164,23 @@ class PartialFile:
         self._coming = []
 
 
-def put_in_place(files: Sequence[PartialFile]) -> None:
-    """Give sealed files of one folder their names, in the given order.
+def put_in_place(
+    files: Sequence[PartialFile], expected: Stamp | Literal["anything"] = "anything"
+) -> None:
+    """Give sealed files of one folder their names, in the given order, the table last.
+
+    Args:
+        expected: what `stamp_of` said of the table that is replaced when it was read.
 
     Raises:
-        LutError: a name cannot be given; those before it are.
+        LutError: another process has written the table since: nothing is replaced. Or a name cannot be
+            given; those before it are.
     """
-    with worded(files[-1].place, "what was there may be replaced in part"):
+    target = files[-1].place
+    with worded(target, "what was there may be replaced in part"), replacing(target, expected):
         for file in files:
             file.rename()
-        sync_folder(files[-1].place.parent)
+        sync_folder(target.parent)
 
 
 @contextlib.contextmanager

@@ -7,19 +7,21 @@ import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from hwprof.environment import Environment
 from hwprof.errors import LutError
+from hwprof.lut.files import Stamp, stamp_of
 from hwprof.lut.guard.text import ARROW_CONTROLS
 from hwprof.lut.partial import PartialFile, put_in_place
 from hwprof.lut.reading import open_table, open_visits, visits_path_of
 from hwprof.lut.rows import check_table, check_visits, conform, rows_to_table
 from hwprof.lut.schema import COLUMNS, KEY, METADATA, ORDER, VISIT_COLUMNS, VISITS_ORDER, Column
 from hwprof.lut.table import load_lut
+from hwprof.stats import INTERVAL_LEVEL
 
 GIVEN = (
     "spaces", "environments", "composition", "validation", "licence", "title", "authors", "merged",
@@ -29,7 +31,12 @@ Rows: TypeAlias = pa.Table | Iterable[Mapping[str, Any]]
 
 
 def write_lut(
-    path: str | os.PathLike[str], rows: Rows, *, metadata: Mapping[str, Any], visits: Rows | None = None
+    path: str | os.PathLike[str],
+    rows: Rows,
+    *,
+    metadata: Mapping[str, Any],
+    visits: Rows | None = None,
+    expected: Stamp | Literal["anything"] = "anything",
 ) -> None:
     """Write a table, and its visits beside it, whole or not at all.
 
@@ -45,10 +52,13 @@ def write_lut(
             the environments of the rows), and if there are any `composition`, `validation` and
             `licence`. The keys that hwprof computes may be there and are computed anew.
         visits: rows of the visits file; None leaves an existing visits file as it is, unused.
+        expected: what `stamp_of` said of the table that is replaced when it was read; None: there was
+            none.
 
     Raises:
-        LutError: a bad row, a key twice, an unknown metadata key, an environment not described, or
-            `path` cannot be written (see `check_destination`).
+        LutError: a bad row, a key twice, an unknown metadata key, an environment not described,
+            `path` cannot be written (see `check_destination`), or the table there is not the
+            `expected` one: another process wrote it.
     """
     target = check_destination(path)
     table = _sorted(_printable(_to_table(rows, COLUMNS)), ORDER)
@@ -69,18 +79,20 @@ def write_lut(
         part = files.enter_context(PartialFile(target, "table"))
         part.append(table)
         part.seal({**known, "visits_hash": visits_hash})
-        put_in_place([*parts, part])
+        put_in_place([*parts, part], expected)
 
 
 def update_metadata(path: str | os.PathLike[str], **changes: Any) -> None:
     """Write a table anew with other `composition`, `validation` or `licence`; rows and visits stay.
 
     Raises:
-        LutError: as `write_lut`; or the table or its visits cannot be read.
+        LutError: as `write_lut`; the table or its visits cannot be read, or another process writes it
+            meanwhile.
     """
+    before = stamp_of(Path(path).resolve())
     lut = load_lut(path)
     visits = lut.visits if lut.metadata["visits_hash"] is not None else None
-    write_lut(path, lut.table, metadata={**lut.metadata, **changes}, visits=visits)
+    write_lut(path, lut.table, metadata={**lut.metadata, **changes}, visits=visits, expected=before)
 
 
 def check_destination(path: str | os.PathLike[str]) -> Path:
@@ -160,6 +172,11 @@ def given_metadata(metadata: Mapping[str, Any], environments: set[str]) -> dict[
         raise LutError(f"metadata {' and '.join(missing)} must be given")
     for facts in metadata["environments"].values():
         Environment.from_dict(facts)
+    if metadata.get("interval_level", INTERVAL_LEVEL) != INTERVAL_LEVEL:
+        raise LutError(
+            f"metadata interval_level is {metadata['interval_level']}, hwprof writes {INTERVAL_LEVEL}: "
+            "the table can be read, not written anew"
+        )
     if strangers := sorted(environments - set(metadata["environments"])):
         raise LutError(f"metadata environments does not describe {', '.join(strangers)}, which has rows")
     return {key: metadata.get(key) for key in GIVEN}

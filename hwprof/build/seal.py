@@ -16,6 +16,7 @@ from hwprof import stats
 from hwprof.build.record import UNFINISHED_REASONS, RowRecord
 from hwprof.environment import Environment
 from hwprof.lut import chain_columns, load_lut, null_row, op_columns, write_lut
+from hwprof.lut.files import stamp_of
 from hwprof.lut.reading import open_visits, visits_path_of
 from hwprof.lut.schema import KEY, SCHEMA_VERSION, VISIT_COLUMNS
 from hwprof.lut.write import GIVEN
@@ -192,8 +193,10 @@ def seal(
     never one with a number, and no row a newer one. Returns the new rows.
 
     Raises:
-        LutError: the table cannot be read or written; what was under its name stays as it was.
+        LutError: the table cannot be read or written, or another process wrote it meanwhile; what was
+            under its name stays as it was.
     """
+    before = stamp_of(out.resolve())
     old = load_lut(out) if out.exists() else None
     old_rows = {} if old is None else {_key(row): row for row in old.table.to_pylist()}
     floors = sentinel_floors(records.visits())
@@ -212,11 +215,13 @@ def seal(
     if old is not None:
         metadata["environments"] = {**old.metadata["environments"], **metadata["environments"]}
         metadata["spaces"] = sorted({*old.metadata["spaces"], *metadata["spaces"]})
-        metadata |= {name: old.metadata[name] for name in GIVEN if name not in metadata}
+        metadata |= {
+            name: old.metadata[name] for name in (*GIVEN, "interval_level") if name not in metadata
+        }
         kept_visits = _old_visits(out, old_rows.keys() - new_rows.keys())
     rows = [*{**old_rows, **new_rows}.values()]
     if rows:
-        write_lut(out, rows, metadata=metadata, visits=kept_visits + new_visits)
+        write_lut(out, rows, metadata=metadata, visits=kept_visits + new_visits, expected=before)
     return [*new_rows.values()]
 
 

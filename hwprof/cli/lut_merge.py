@@ -74,6 +74,8 @@ def _progress() -> Callable[[int, int], None]:
 
 
 def _text(made: Merged) -> str:
+    from hwprof.lut.guard.text import visible
+
     lines = [f"{made.out}: {made.rows} rows of {len(made.sources)} tables"]
     lines += [f"  {source.origin} {source.rows} rows: {source.path}" for source in made.sources[:SHOWN]]
     if len(made.sources) > SHOWN:
@@ -89,7 +91,7 @@ def _text(made: Merged) -> str:
         ]
         if made.conflicts > SHOWN:
             lines.append(f"    and {made.conflicts - SHOWN} more; --json lists 1000")
-    lines.append(f"  licence: {made.licence or 'none given'}")
+    lines.append(f"  licence: {visible(made.licence or 'none given')}")
     if made.signature_removed:
         lines.append("  its signature was taken away, since it was of other rows; sign it again")
     return "\n".join(lines)

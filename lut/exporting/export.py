@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ NAMERS: dict[str, Callable[[OpSpec], list[str]]] = {
 CYCLES_PER_MS = 10**6
 """S3NAS's files count cycles at 1 GHz; its flag `constraint_div_unit` divides by this."""
 EXACT = 1e-9
+NAMED = 10
+WORDS = {"environment_id": "environment", "cache": "cache", "dtype": "dtype"}
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,9 @@ def export(
             and needs `environment` where the table has several.
 
     Raises:
-        LutError: the table cannot be read, `out` exists or cannot be written, an unknown name, two
-            rows that are one in the form, or no row that the form can express.
+        LutError: the table cannot be read, `out` exists or cannot be written, an unknown name, an
+            environment, cache or dtype of no row, two rows that are one in the form, or no row that
+            the form can express.
     """
     for name, value, allowed in (("format", file_format, FORMATS), ("statistic", statistic, STATISTICS)):
         if value not in allowed:
@@ -85,6 +88,7 @@ def export(
     lut = load_lut(path)
     if environment is not None and environment not in lut.environments:
         raise LutError(f"environment {environment!r} is not in {path}; it has {environment_list(lut)}")
+    _check_choice(lut, only)
     if file_format in ("csv", "json"):
         write = write_csv if file_format == "csv" else write_json
         rows = write(Path(path), target, only)
@@ -99,6 +103,33 @@ def export(
     else:
         write_text(target, {key: _facts(*entry) for key, entry in entries.items()})
     return Exported(target, file_format, rows, len(entries), tuple(left_out))
+
+
+def _check_choice(lut: Lut, only: Mapping[str, str]) -> None:
+    """Raises LutError where no row has the given values: an empty file would look like an answer."""
+    if not only or len(lut.filter(**only)):
+        return
+    names = list(only)
+    table = lut.columns(names)
+    for name, value in only.items():
+        has = sorted(set(table.column(name).to_pylist()) - {None})
+        if value not in has:
+            raise LutError(
+                f"{WORDS[name]} {value!r} is of no row of {lut.path}; its rows have {_listed(has)}"
+            )
+    asked = " and ".join(f"{WORDS[name]} {value!r}" for name, value in only.items())
+    together = sorted(
+        set(zip(*(table.column(name).to_pylist() for name in names), strict=True)), key=str
+    )
+    raise LutError(
+        f"no row of {lut.path} has {asked} together; its rows have "
+        f"{_listed([' with '.join(map(str, values)) for values in together])}"
+    )
+
+
+def _listed(values: list[str]) -> str:
+    more = f" and {len(values) - NAMED} more" if len(values) > NAMED else ""
+    return f"{', '.join(values[:NAMED]) or 'none'}{more}"
 
 
 def _entries(

@@ -16,6 +16,7 @@ from hwprof.lut.importing.guarded import json_lines, plain, shown
 from hwprof.lut.importing.request import Request
 from hwprof.ops import OpSpec
 
+Arguments = Mapping[str, tuple[str, ...]]
 PER_MS = 1000.0
 RUNTIME = "Caffe2 QNNPACK"
 MAX_RECORDS = 1_000_000
@@ -31,7 +32,16 @@ PERCENTILES = {
     "p50_ms": "runtime_us_p50",
     "p90_ms": "runtime_us_p90",
 }
-_ARGUMENT = re.compile(r'\s*name:\s*"(\w{1,60})"\s*(?:(?:i|ints):\s*(-?[0-9]{1,9})|s:\s*"(\w{0,60})")?')
+SIDES = {
+    "kernel": ("kernel_h", "kernel_w"),
+    "stride": ("stride_h", "stride_w"),
+    "dilation": ("dilation_h", "dilation_w"),
+    "pad": ("pad_t", "pad_l", "pad_b", "pad_r"),
+}
+"""What an argument is called where each side has its own."""
+_ARGUMENT = re.compile(r'\s*name:\s*"(\w{1,60})"(.*)', re.DOTALL)
+_VALUE = re.compile(r'\b\w+:\s*"?([^\s"]*)')
+_WHOLE = re.compile("[0-9]{1,9}")
 
 
 def read_caffe2_lut(source: Path, request: Request) -> Read:
@@ -81,7 +91,8 @@ def _op_of(record: Mapping[str, Any]) -> OpSpec:
     if not isinstance(shapes, list) or not shapes:
         raise LutError("it has no input_shapes")
     dtype = "int8" if kind.startswith("Int8") else "float32"
-    channels_last = arguments.get("order", "NHWC" if dtype == "int8" else "NCHW") == "NHWC"
+    (order, *_) = arguments.get("order", ("NHWC" if dtype == "int8" else "NCHW",))
+    channels_last = order == "NHWC"
     shape = primitives.shape_of(shapes[0])
     if channels_last and len(shape) == 4:
         shape = (shape[0], shape[3], *shape[1:3])
@@ -91,8 +102,9 @@ def _op_of(record: Mapping[str, Any]) -> OpSpec:
         weight = primitives.shape_of(shapes[1])
         if channels_last and len(weight) == 4:
             weight = (weight[0], weight[3], *weight[1:3])
-        if _whole(arguments, "dilation", 1) != 1 or _padding(arguments) != weight[-1] // 2:
-            raise LutError(f"padding {_padding(arguments)} or dilation are none of ours")
+        _check_plain(arguments)
+        if (pad := _whole(arguments, "pad", 0)) != weight[-1] // 2:
+            raise LutError(f"pad {pad} is none of ours, which is half the kernel of {weight[-1]}")
         stride = _whole(arguments, "stride", 1)
         return primitives.convolution(shape, weight, stride=stride, activation=relu, dtype=dtype)
     if bare in ("FC", "FCRelu") and len(shapes) > 1:
@@ -101,11 +113,15 @@ def _op_of(record: Mapping[str, Any]) -> OpSpec:
             shape = shape[:2]
         return primitives.fully_connected(shape, out, relu, dtype)
     if bare in ("AveragePool", "MaxPool") and len(shape) == 4:
-        if _whole(arguments, "global_pooling", 0) and bare == "AveragePool":
+        _check_plain(arguments)
+        if _whole(arguments, "global_pooling", 0):
+            if bare == "MaxPool":
+                raise LutError("a global MaxPool has no op of ours")
             return primitives.global_pool(shape, shape[:2], dtype)
         mode = "avg" if bare == "AveragePool" else "max"
         kernel, stride = _whole(arguments, "kernel", 1), _whole(arguments, "stride", 1)
-        return primitives.pool(shape, mode, kernel, stride, _padding(arguments), dtype)
+        pad = _whole(arguments, "pad", 0)
+        return primitives.pool(shape, mode, kernel, stride, pad, dtype)
     if bare == "Relu":
         return primitives.activation(shape, "relu", dtype)
     raise LutError(f"operator {shown(kind)} has no op of ours")
@@ -121,33 +137,39 @@ def _facts(record: Mapping[str, Any]) -> dict[str, float]:
     return told
 
 
-def _arguments(texts: Any) -> dict[str, str]:
-    """Name and value of each argument, as Caffe2 prints its protobuf: `name: "kernel" i: 3`."""
-    if not isinstance(texts, list):
-        return {}
-    found = (_ARGUMENT.match(text) for text in texts if isinstance(text, str))
-    return {match[1]: match[2] or match[3] or "" for match in found if match}
+def _arguments(texts: Any) -> dict[str, tuple[str, ...]]:
+    """Name and values of each argument, as Caffe2 prints its protobuf: `name: "pads" ints: 1 ints: 0`.
+    A name that stands twice has the values of both."""
+    found: dict[str, tuple[str, ...]] = {}
+    for text in texts if isinstance(texts, list) else []:
+        if isinstance(text, str) and (match := _ARGUMENT.match(text)):
+            values = tuple(_VALUE.findall(match[2])) or ("",)
+            found[match[1]] = found.get(match[1], ()) + values
+    return found
 
 
-def _padding(arguments: Mapping[str, str]) -> int:
-    """Padding on every side.
+def _check_plain(arguments: Arguments) -> None:
+    """Raises LutError for what none of our convolutions and pools has: dilation, and padding that
+    Caffe2 works out from the sizes."""
+    for name, plainest in (("dilation", 1), ("legacy_pad", 0)):
+        if (value := _whole(arguments, name, plainest)) != plainest:
+            raise LutError(f"{name} {value} is none of ours")
+
+
+def _whole(arguments: Arguments, name: str, default: int) -> int:
+    """A whole number that holds on every side: `stride`, `strides`, or `stride_h` and `stride_w`.
 
     Raises:
-        LutError: it differs by side.
+        LutError: no whole number up to 65,536, or it differs by side.
     """
-    sides = [_whole(arguments, name, 0) for name in ("pad_t", "pad_l", "pad_b", "pad_r")]
-    if "pad" in arguments or "pads" in arguments:
-        return _whole(arguments, "pad" if "pad" in arguments else "pads", 0)
-    if len(set(sides)) != 1:
-        raise LutError(f"padding {sides} differs by side")
-    return sides[0]
-
-
-def _whole(arguments: Mapping[str, str], name: str, default: int) -> int:
-    """A whole number; `kernels`, `strides` and the like stand for `kernel`, `stride`."""
-    text = arguments.get(name, arguments.get(f"{name}s"))
-    if text is None:
-        return default
-    if not text.isdigit() or not 0 <= int(text) <= primitives.MAX_SIDE:
-        raise LutError(f"argument {name} is {text[:60]!r}")
-    return int(text)
+    texts = [text for told in (name, f"{name}s") for text in arguments.get(told, ())]
+    sides = SIDES.get(name, ())
+    if any(side in arguments for side in sides):
+        texts += [text for side in sides for text in arguments.get(side, (str(default),))]
+    for text in texts:
+        if not _WHOLE.fullmatch(text) or int(text) > primitives.MAX_SIDE:
+            raise LutError(f"argument {name} is {text[:60]!r}")
+    numbers = [int(text) for text in texts] or [default]
+    if len(set(numbers)) > 1:
+        raise LutError(f"{name} {numbers[:8]} differs by side")
+    return numbers[0]

@@ -15,10 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hwprof.errors import LutError
-from hwprof.lut.importing.guarded import MAX_BYTES, csv_rows, parse_json, read_text, shown
+from hwprof.lut.importing.guarded import MAX_BYTES, csv_rows, parse_json, plain, read_text, shown
 
 NAME_COLUMNS = ("arch", "arch_str", "architecture", "op", "key", "block")
 SPACES = ("nasbench201", "fbnet")
+LATENCY, ENERGY = "_latency", "_energy"
+NO_LATENCIES = ("energy", "arithmetic_intensity")
+"""Endings of HW-NAS-Bench's metrics that are no times."""
 MAX_ROWS = 100_000
 MAX_NAMED = 20
 PARQUET_MAGIC = b"PAR1"
@@ -39,10 +42,11 @@ def read_frame(source: Path, dataset: str | None, metric: str | None) -> Frame:
     Args:
         source: the file.
         dataset: which of the data sets of a JSON file.
-        metric: the column that is wanted, so that no other is read; None for all.
+        metric: the column that is wanted, None for the only one: of a Parquet file no other is read.
 
     Raises:
-        LutError: the file is none of these, is a pickle, or has no column of names.
+        LutError: the file is none of these, is a pickle, or has no column of names; of a Parquet file
+            also as `chosen_metric`.
     """
     head = _head(source)
     if head.startswith(PARQUET_MAGIC):
@@ -55,6 +59,43 @@ def read_frame(source: Path, dataset: str | None, metric: str | None) -> Frame:
     if head.lstrip()[:1] == b"{":
         return _json(parse_json(read_text(source), str(source)), str(source), dataset)
     return _csv(source)
+
+
+def chosen_metric(names: Sequence[str], asked: str | None, source: Path) -> str:
+    """The column of latencies: the one that is asked for, else the only one.
+
+    Raises:
+        LutError: there is no such column, it is none of latencies, or nothing is asked of several.
+    """
+    times = [name for name in names if not name.lower().endswith(NO_LATENCIES)]
+    if asked is not None and asked not in names:
+        raise LutError(f"{source} has no metric {asked[:60]!r}; it has {_choice(times or names)}")
+    if not times:
+        raise LutError(
+            f"{source} has {_choice(names) or 'no metrics'} and no latencies; add a column such as "
+            f"raspi4{LATENCY}, in milliseconds"
+        )
+    if asked is not None and asked not in times:
+        raise LutError(
+            f"{source}: {plain(asked)} is no latency; give --metric NAME: it has {_choice(times)}"
+        )
+    latencies = [name for name in times if name.endswith(LATENCY)]
+    if asked is None and len(latencies) != 1 and len(times) != 1:
+        raise LutError(
+            f"{source} has {len(names)} metrics; give --metric NAME: "
+            f"it has {_choice(latencies or times)}"
+        )
+    return asked or (latencies or times)[0]
+
+
+def energy_of(metric: str) -> str:
+    """The column of energies beside one of latencies."""
+    return f"{metric.removesuffix(LATENCY)}{ENERGY}"
+
+
+def _choice(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return f"{', '.join(plain(name) for name in names[:MAX_NAMED])}{more}"
 
 
 def _head(source: Path) -> bytes:
@@ -132,10 +173,8 @@ def _parquet(source: Path, metric: str | None) -> Frame:
         place = names[_name_column(names, str(source))]
         if file.metadata.num_rows > MAX_ROWS:
             raise LutError(f"{source} has more than {MAX_ROWS} rows; give a part of it")
-        wanted = [
-            place,
-            *(name for name in names if name != place and metric in (None, name, _pair(name))),
-        ]
+        metric = chosen_metric([name for name in names if name != place], metric, source)
+        wanted = [place, *(name for name in names if name in (metric, energy_of(metric)))]
         _check_plain(file, wanted, source)
         # Row group by row group: a file that says less than it holds is stopped at the first lie.
         table = pa.concat_tables(_groups(file, wanted, source)) if file.num_row_groups else None
@@ -168,11 +207,6 @@ def _groups(file: pq.ParquetFile, wanted: list[str], source: Path) -> list[pa.Ta
         if sum(table.num_rows for table in read) > MAX_ROWS:
             raise LutError(f"{source} has more than {MAX_ROWS} rows; give a part of it")
     return read
-
-
-def _pair(name: str) -> str | None:
-    """The latency column that an energy column belongs to."""
-    return f"{name.removesuffix('_energy')}_latency" if name.endswith("_energy") else None
 
 
 def _name_column(names: Sequence[str], where: str) -> int:

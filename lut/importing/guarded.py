@@ -22,6 +22,8 @@ MAX_STREAM_BYTES = 1 << 30
 MAX_LINE_BYTES = 16 << 20
 MAX_DEPTH = 64
 MAX_JSON_VALUES = 4_000_000
+# Of a signed number of 64 bits.
+MAX_DIGITS = 20
 # PyYAML reads about 50,000 events a second without libyaml.
 MAX_YAML_BYTES = 4 << 20
 MAX_YAML_VALUES = 200_000
@@ -99,10 +101,11 @@ def text_lines(path: Path, longest: int = MAX_LINE_BYTES, most: int = MAX_STREAM
 
 def parse_json(text: str, where: str) -> Any:
     """The value of a JSON text. Nesting and number of values are counted before anything is built.
+    Whole numbers beyond 64 bits are doubles, and numbers beyond a double are infinite.
 
     Raises:
-        LutError: no JSON, nested deeper than 64, more than 4,000,000 values, NaN or Infinity, a name
-            twice in one object, or an integer of thousands of digits.
+        LutError: no JSON, nested deeper than 64, more than 4,000,000 values, NaN or Infinity, or a name
+            twice in one object.
     """
     depth = 0
     for count, token in enumerate(_JSON_TOKEN.finditer(text), start=1):
@@ -116,7 +119,7 @@ def parse_json(text: str, where: str) -> Any:
         if count > MAX_JSON_VALUES:
             raise LutError(f"{where}: more than {MAX_JSON_VALUES} JSON values; give a part of it")
     try:
-        return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_object)
+        return json.loads(text, parse_constant=_no_constant, parse_int=_whole, object_pairs_hook=_object)
     except LutError as error:
         raise LutError(f"{where}: {error}") from None
     except ValueError as error:
@@ -267,6 +270,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise LutError(f"JSON: the name {shown(name)} stands twice in one object")
         made[name] = value
     return made
+
+
+def _whole(digits: str) -> int | float:
+    """A double cannot overflow in what is computed with it, as an int of hundreds of digits does."""
+    number = int(digits) if len(digits) <= MAX_DIGITS else None
+    return number if number is not None and -(2**63) <= number < 2**63 else float(digits)
 
 
 def _no_constant(name: str) -> Any:

@@ -12,7 +12,7 @@ from hwprof import ops
 from hwprof.errors import HwprofError, LutError
 from hwprof.lut.importing.entries import Entry, Network, Part, Read, latency_ms
 from hwprof.lut.importing.fbnet_layers import Layer, block_op, irf_op
-from hwprof.lut.importing.frames import MAX_NAMED, Frame, read_frame
+from hwprof.lut.importing.frames import LATENCY, Frame, chosen_metric, energy_of, read_frame
 from hwprof.lut.importing.guarded import plain
 from hwprof.lut.importing.nb201_networks import SHIPPED, Nb201
 from hwprof.lut.importing.request import DTYPE_DOUBT, SPREAD_DOUBT, Request
@@ -20,7 +20,6 @@ from hwprof.ops import OpSpec
 
 RUNTIME = "not told"
 MAX_ENERGY_MJ = 1e12
-LATENCY, ENERGY = "_latency", "_energy"
 DEVICES = {
     "edgegpu": "NVIDIA Jetson TX2", "raspi4": "Raspberry Pi 4", "edgetpu": "Edge TPU Dev Board",
     "pixel3": "Google Pixel 3", "eyeriss": "Eyeriss", "fpga": "FPGA",
@@ -53,10 +52,10 @@ def read_hw_nas_bench(source: Path, request: Request) -> Read:
     """One metric of the source: a table of one device.
 
     Raises:
-        LutError: the source is no such frame, or has several metrics and the request names none.
+        LutError: the source is no such frame, or the request names no metric of latencies that it has.
     """
     frame = read_frame(source, request.dataset, request.metric)
-    metric = _metric(frame, request.metric, source)
+    metric = chosen_metric(list(frame.columns), request.metric, source)
     batch = request.batch or 1
     networks = any("|" in name for name in frame.names)
     doubts = list(DOUBTS)
@@ -80,31 +79,12 @@ def read_hw_nas_bench(source: Path, request: Request) -> Read:
     return Read((part,), tuple(refused))
 
 
-def _metric(frame: Frame, asked: str | None, source: Path) -> str:
-    names = list(frame.columns)
-    latencies = [name for name in names if name.endswith(LATENCY)]
-    if asked is not None:
-        if asked not in names:
-            raise LutError(f"{source} has no metric {asked[:60]!r}; {_choice(names)}")
-        return asked
-    if len(latencies) == 1 or len(names) == 1:
-        return (latencies or names)[0]
-    raise LutError(
-        f"{source} has {len(names)} metrics; give --metric NAME: {_choice(latencies or names)}"
-    )
-
-
-def _choice(names: list[str]) -> str:
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return f"it has {', '.join(plain(name) for name in names[:MAX_NAMED])}{more}"
-
-
 def _entries(
     frame: Frame, metric: str, what_of: Callable[[str], OpSpec | Network]
 ) -> tuple[list[Entry], list[tuple[str, str]]]:
     entries: list[Entry] = []
     refused: list[tuple[str, str]] = []
-    energies = frame.columns.get(f"{metric.removesuffix(LATENCY)}{ENERGY}")
+    energies = frame.columns.get(energy_of(metric))
     for number, (name, value) in enumerate(zip(frame.names, frame.columns[metric], strict=True)):
         try:
             found = latency_ms(value)

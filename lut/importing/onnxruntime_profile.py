@@ -15,7 +15,7 @@ from typing import Any
 
 from hwprof.errors import HwprofError, LutError
 from hwprof.lut.importing import primitives
-from hwprof.lut.importing.entries import Entry, Part, Read, latency_ms
+from hwprof.lut.importing.entries import Entry, Network, Part, Read, latency_ms
 from hwprof.lut.importing.guarded import parse_json, plain, read_text, shown
 from hwprof.lut.importing.request import Request
 from hwprof.ops import OpSpec
@@ -54,7 +54,7 @@ def read_onnxruntime(source: Path, request: Request) -> Read:
     nodes = _nodes(events, source)
     entries: list[Entry] = []
     refused: list[tuple[str, str]] = []
-    providers = set()
+    providers: dict[OpSpec | Network, set[str]] = {}
     for (name, text), durations in nodes.items():
         facts = json.loads(text)
         told = plain(f"{name} {facts['op_name']}")
@@ -66,13 +66,33 @@ def read_onnxruntime(source: Path, request: Request) -> Read:
             refused.append((told, str(error)))
             continue
         provider = plain(str(facts["provider"]))
-        providers.add(provider)
+        providers.setdefault(op, set()).add(provider)
         count = f"median of {len(called)} calls" if len(called) > 1 else "one call"
         placement = {"placement": json.dumps({provider: 1})}
         entries.append(Entry(told, op, found, f"{median(called):g} us, {count}", placement))
-    identity = request.identity("ONNX Runtime profile", None, RUNTIME, providers=sorted(providers))
+    entries, mixed = _of_one_provider(entries, providers)
+    used = sorted({provider for entry in entries for provider in providers[entry.what]})
+    identity = request.identity("ONNX Runtime profile", None, RUNTIME, providers=used)
     part = Part(identity, request.doubts(*DOUBTS), tuple(entries), dtype_told=True, cache="in_chain")
-    return Read((part,), tuple(refused))
+    return Read((part,), (*refused, *mixed))
+
+
+def _of_one_provider(
+    entries: list[Entry], providers: Mapping[OpSpec | Network, set[str]]
+) -> tuple[list[Entry], list[tuple[str, str]]]:
+    """The entries of ops that one provider ran; and those of others, since CPU and accelerator have no
+    median that either of them takes."""
+    kept = [entry for entry in entries if len(providers[entry.what]) == 1]
+    mixed = [
+        (
+            entry.name,
+            f"nodes of this op ran on {' and '.join(sorted(providers[entry.what]))}: no one number; "
+            "profile a session with one provider",
+        )
+        for entry in entries
+        if len(providers[entry.what]) > 1
+    ]
+    return kept, mixed
 
 
 def _nodes(events: list[Any], source: Path) -> dict[tuple[str, str], list[float]]:

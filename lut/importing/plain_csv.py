@@ -10,10 +10,12 @@ from hwprof.errors import HwprofError, LutError
 from hwprof.lut.importing.entries import Entry, Part, Read, latency_ms
 from hwprof.lut.importing.guarded import csv_rows, parse_json, plain, shown
 from hwprof.lut.importing.request import DTYPE_DOUBT, SPREAD_DOUBT, Request
+from hwprof.lut.schema import CACHES, STATES, USABLE_STATES
 from hwprof.ops import KINDS, OpSpec
 from hwprof.ops.construct import se_width
 
 MAX_ROWS = 200_000
+NAMED = 4
 LATENCIES = {"latency_s": 1e-3, "latency_ms": 1.0, "latency_us": 1e3, "latency_ns": 1e6}
 """Field -> its counts in a millisecond."""
 
@@ -23,7 +25,9 @@ NUMBERS = (
 )  # fmt: skip
 RATIOS = ("expansion", "se_ratio")
 WORDS = ("kind", "kernel_mix", "activation", "pool", "residual", "dtype", "op_json", "name")
-FIELDS = (*LATENCIES, *NUMBERS, *RATIOS, *WORDS)
+APART = ("environment_id", "cache")
+"""Rows that differ in one of these are of different numbers, whose median is none."""
+FIELDS = (*LATENCIES, *NUMBERS, *RATIOS, *WORDS, *APART, "state")
 RESIDUAL_DOUBT = (
     "whether a block adds its input is not told: it does where stride 1 and equal widths allow it"
 )
@@ -39,7 +43,8 @@ def read_csv(source: Path, request: Request) -> Read:
 
     Raises:
         LutError: no such file, a mapping to an unknown field or column, not exactly one latency, no
-            `kind` and no `op_json`, or the request lacks device or runtime.
+            `kind` and no `op_json`, rows of several environments or cache states, or the request lacks
+            device or runtime.
     """
     rows = csv_rows(source)
     _, header = next(rows, (0, []))
@@ -47,6 +52,7 @@ def read_csv(source: Path, request: Request) -> Read:
     unit = next(name for name in LATENCIES if name in places)
     entries: list[Entry] = []
     refused: list[tuple[str, str]] = []
+    values: dict[str, set[str]] = {name: set() for name in APART}
     for count, (number, row) in enumerate(rows, start=1):
         if count > MAX_ROWS:
             raise LutError(f"{source} has more than {MAX_ROWS} rows; give a part of it")
@@ -55,17 +61,20 @@ def read_csv(source: Path, request: Request) -> Read:
         try:
             if len(row) != len(header):
                 raise LutError(f"it has {len(row)} cells, the first line {len(header)}")
-            found = latency_ms(_decimal(cells[unit]), LATENCIES[unit])
-            told = f"{plain(cells[unit])} {unit.removeprefix('latency_')}"
-            entries.append(Entry(name, _op_of(cells), found, told))
+            entries.append(_entry(name, cells, unit))
+            for column, seen in values.items():
+                seen.add(cells.get(column, ""))
         except HwprofError as error:
             refused.append((name, str(error)))
-    doubts = [SPREAD_DOUBT]
+    for column, seen in values.items():
+        _check_one(column, seen, source)
+    cache, doubts = _cache(next(iter(values["cache"]), ""))
+    doubts += [SPREAD_DOUBT]
     typed = "dtype" in places or "op_json" in places
     doubts += [] if typed else [DTYPE_DOUBT]
     doubts += [] if "residual" in places or "op_json" in places else [RESIDUAL_DOUBT]
     identity = request.identity("CSV table")
-    part = Part(identity, request.doubts(*doubts), tuple(entries), dtype_told=typed)
+    part = Part(identity, request.doubts(*doubts), tuple(entries), dtype_told=typed, cache=cache)
     return Read((part,), tuple(refused))
 
 
@@ -93,6 +102,37 @@ def _places(header: list[str], columns: Mapping[str, str], source: Path) -> dict
     if "kind" not in places and "op_json" not in places:
         raise LutError(f"{source} has no column for the kind of op; say which with --map kind=COLUMN")
     return places
+
+
+def _entry(name: str, cells: Mapping[str, str], unit: str) -> Entry:
+    _check_state(cells.get("state"))
+    found = latency_ms(_decimal(cells[unit]), LATENCIES[unit])
+    return Entry(name, _op_of(cells), found, f"{plain(cells[unit])} {unit.removeprefix('latency_')}")
+
+
+def _check_state(state: str | None) -> None:
+    """Raises LutError for a state of ours that look-ups do not use: an imported row would be used."""
+    if state in STATES and state not in USABLE_STATES:
+        raise LutError(f"its state is {state}; look-ups use {', '.join(USABLE_STATES)}")
+
+
+def _check_one(column: str, values: set[str], source: Path) -> None:
+    """Raises LutError for values of several environments or cache states."""
+    if len(values) > 1:
+        named = ", ".join(plain(value) for value in sorted(values)[:NAMED])
+        more = f" and {len(values) - NAMED} more" if len(values) > NAMED else ""
+        raise LutError(
+            f"{source} has rows of {len(values)} values of {column} ({named}{more}), whose numbers are "
+            "not of one kind; keep the lines of one, or put hwprof's own tables together as Parquet "
+            "files with `hwprof lut merge`"
+        )
+
+
+def _cache(told: str) -> tuple[str, list[str]]:
+    """The cache state of the rows, and a doubt where the file tells one that is none of ours."""
+    if told in CACHES:
+        return told, []
+    return "warm", [f"cache state {plain(told)} is none of ours: filed under warm"] if told else []
 
 
 def _op_of(cells: Mapping[str, str]) -> OpSpec:

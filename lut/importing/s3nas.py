@@ -149,7 +149,7 @@ def import_s3nas(
         "spaces": [SPACE] if any(row["space"] for row in rows) else [],
         "environments": {environment.environment_id: environment.to_dict()},
     }
-    write_lut(target, rows, metadata=metadata)
+    write_lut(target, rows, metadata=metadata, expected=None)
     return Imported(
         out=Path(out),
         environment_id=environment.environment_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 from hwprof import __version__
 from hwprof.environment import Environment
 from hwprof.errors import HwprofError, LutError
+from hwprof.lut.guard.metadata import parse
 from hwprof.lut.importing.entries import Entry, Network, Part, Read
 from hwprof.lut.importing.request import DEFAULT_THREADS
 from hwprof.lut.rows import null_row, op_columns
@@ -79,7 +81,8 @@ def write_read(read: Read, out: str | os.PathLike[str], where: str) -> Outcome:
         where: the source, for messages.
 
     Raises:
-        LutError: nothing was read, two parts have one environment, or `out` cannot be written.
+        LutError: nothing was read, two parts have one environment, a table cannot hold what a part
+            tells of its environment, or `out` cannot be written.
     """
     target = check_new(out)
     environments = {}
@@ -87,7 +90,7 @@ def write_read(read: Read, out: str | os.PathLike[str], where: str) -> Outcome:
     refused = list(read.refused)
     derived = repeated = 0
     for part in read.parts:
-        environment = _environment(part)
+        environment = _environment(part, where)
         if environment.environment_id in environments:
             raise LutError(f"{where} has two parts of one environment, {environment.describe()}")
         environments[environment.environment_id] = environment.to_dict()
@@ -102,7 +105,8 @@ def write_read(read: Read, out: str | os.PathLike[str], where: str) -> Outcome:
     if not rows:
         raise _nothing(where, refused)
     spaces = sorted({row["space"] for row in rows if row["space"]})
-    write_lut(target, rows, metadata={"spaces": spaces, "environments": environments})
+    metadata = {"spaces": spaces, "environments": environments}
+    write_lut(target, rows, metadata=metadata, expected=None)
     return Outcome(
         out=Path(out),
         environment_ids=tuple(environments),
@@ -140,9 +144,7 @@ def _row(part: Part, environment_id: str, entries: list[Entry]) -> dict[str, Any
         if all(value == values[0] for value in values):
             row[name] = values[0]
     row["latency_ms"] = float(median(entry.latency_ms for entry in entries))
-    row |= {"reason": _reason(entries), "source": first.source}
-    if row["energy_mj"] is None:
-        row["energy_reason"] = NOT_TOLD
+    row |= {"reason": _reason(entries), "source": first.source, **_energy(entries)}
     if not part.dtype_told:
         row["bytes_moved"] = None
     for column in COLUMNS:
@@ -150,6 +152,15 @@ def _row(part: Part, environment_id: str, entries: list[Entry]) -> dict[str, Any
         if most is not None and row[column.name] is not None and row[column.name] > most:
             raise LutError(f"{column.name} is {row[column.name]}, more than {column.type} holds")
     return row
+
+
+def _energy(entries: list[Entry]) -> dict[str, Any]:
+    """The median, as of the latency; of some of the entries it would be of other calls than that."""
+    told = [entry.facts["energy_mj"] for entry in entries if "energy_mj" in entry.facts]
+    if len(told) == len(entries):
+        return {"energy_mj": median(told), "energy_reason": None}
+    reason = f"told by {len(told)} of the {len(entries)} entries" if told else NOT_TOLD
+    return {"energy_mj": None, "energy_reason": reason}
 
 
 def _columns(what: OpSpec | Network) -> dict[str, Any]:
@@ -183,10 +194,17 @@ def _reason(entries: list[Entry]) -> str:
     return f"median of {len(entries)}: {', '.join(words)}{more}"[:MAX_REASON]
 
 
-def _environment(part: Part) -> Environment:
+def _environment(part: Part, where: str) -> Environment:
+    """Raises LutError where a source's own words could not be read back from a table's metadata."""
     digest = hashlib.sha256()
     for entry in part.entries:
         if entry.source == "imported":
             digest.update(f"{entry.name}:{entry.latency_ms!r}\n".encode())
     conditions = {"doubts": list(part.doubts), "entries_sha256": digest.hexdigest()}
+    try:
+        parse(json.dumps([part.identity, conditions], allow_nan=False).encode())
+    except ValueError as error:
+        raise LutError(
+            f"no table can hold what {where} tells of its device: {error}; import it without that"
+        ) from None
     return Environment(part.identity, conditions)

@@ -17,8 +17,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from hwprof.errors import LutError
+from hwprof.lut.files import stamp_of
 from hwprof.lut.merging.conflicts import Conflict, Conflicts, equal_rows, plain
-from hwprof.lut.merging.metadata import FACTS_IF_TOLD, check_identities, merge_metadata, origin_of
+from hwprof.lut.merging.metadata import (
+    FACTS_IF_TOLD,
+    check_identities,
+    check_interval_level,
+    merge_metadata,
+    origin_of,
+)
 from hwprof.lut.merging.sorted_rows import ROW_BYTES, Cursor, Keys, Piece, Ranks, Step, steps
 from hwprof.lut.merging.sources import Input, open_inputs
 from hwprof.lut.partial import PartialFile, put_in_place
@@ -120,8 +127,12 @@ def merge(
     grown = target in [Path(path).resolve() for path in paths]
     if not (grown or overwrite):
         _check_free(target)
-    before = _stamp(target)
+    before = stamp_of(target)
     inputs = open_inputs([Path(path) for path in paths], visits=visits)
+    if grown and visits and not overwrite:
+        _check_own_visits(target, inputs)
+    for each in inputs:
+        check_interval_level(each.path, each.table.metadata)
     check_identities([(each.path, each.table.metadata) for each in inputs])
     with contextlib.ExitStack() as stack:
         stack.enter_context(_lean_memory())
@@ -151,12 +162,7 @@ def merge(
                 metadata |= {name: each.table.metadata.get(name) for name in FACTS_IF_TOLD}
         known = given_metadata(metadata, rows.environments)
         table.seal({**known, "visits_hash": files[0].content_hash if files else None})
-        if _stamp(target) != before:
-            raise LutError(
-                f"{target} was written by another process while it was merged; nothing was replaced: "
-                "give the same command again"
-            )
-        put_in_place([*files, table])
+        put_in_place([*files, table], before)
     return Merged(
         out=Path(out),
         rows=table.rows,
@@ -187,13 +193,14 @@ def _check_free(target: Path) -> None:
         )
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """What changes when another process replaces a file; None where there is none to be seen."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+def _check_own_visits(target: Path, inputs: Sequence[Input]) -> None:
+    """Raises LutError where visits that the grown table does not claim would be replaced."""
+    claimed = [each.table.metadata["visits_hash"] for each in inputs if each.path.resolve() == target]
+    if None in claimed and os.path.exists(place := visits_path_of(target)):
+        raise LutError(
+            f"{place} holds visits that {target} does not claim; move it away, --without-visits, or "
+            "--overwrite"
+        )
 
 
 class _Rows:

@@ -4,17 +4,21 @@ depend on who is merged with whom first, so that merging is associative."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 from hwprof.environment import Environment
 from hwprof.errors import LutError
+from hwprof.lut.guard.text import shown
 from hwprof.lut.schema import ORIGIN_LENGTH
+from hwprof.stats import INTERVAL_LEVEL
 
 NO_LICENCE = "NOASSERTION"
 """SPDX's word for tables without a licence, once they are merged with others that have one."""
 JOINED, OR = " AND ", " OR "
+LICENCE_NAME = re.compile(r"[\w.+:-]+( WITH [\w.+:-]+)?")
 FACTS = ("content_hash", "created_at", "hwprof_version", "licence")
 FACTS_IF_TOLD = ("title", "authors")
 VALIDATION_SCOPE = (
@@ -62,37 +66,76 @@ def merge_facts(tables: Sequence[Facts]) -> dict[str, Any]:
 
 
 def join_licences(licences: Iterable[str | None]) -> str | None:
-    """All licences, joined; None only where there is none at all."""
+    """All licences, joined; None only where there is none at all.
+
+    Raises:
+        LutError: one that is to be joined with others has a bracket without its other one.
+    """
     terms = {term for licence in licences for term in _terms(licence or NO_LICENCE)}
-    bracketed = {f"({term})" if OR in term and not _enclosed(term) else term for term in terms}
-    return None if bracketed <= {NO_LICENCE} else JOINED.join(sorted(bracketed))
+    if not terms:
+        return None
+    if len(terms) == 1:
+        (alone,) = terms
+        return None if alone == NO_LICENCE else alone
+    for term in sorted(terms):
+        if not _balanced(term):
+            raise LutError(
+                f"the licence {shown(term)} has a bracket without its other one and cannot be joined "
+                "with others; change it with hwprof lut set --licence"
+            )
+    return JOINED.join(sorted({_bracketed(term) for term in terms}))
 
 
 def _terms(licence: str) -> list[str]:
-    """What is joined by AND at the outermost level. Where there is an OR beside it, the licence is one
-    term: AND binds tighter (SPDX 2.3, annex D)."""
-    if OR in _outermost(licence):
+    """What is joined by AND at the outermost level. A licence is one term where there is an OR beside
+    it, since AND binds tighter (SPDX 2.3, annex D), and where it is a sentence that has the word in it.
+    """
+    if not _balanced(licence) or OR in _outermost(licence):
         return [licence]
     outer, terms, start = _outermost(licence), [], 0
     while (at := outer.find(JOINED, start)) >= 0:
         terms.append(licence[start:at])
         start = at + len(JOINED)
-    return [term for term in (*terms, licence[start:]) if term.strip()]
+    terms.append(licence[start:])
+    return terms if all(_bracketed(term) == term for term in terms) else [licence]
+
+
+def _bracketed(term: str) -> str:
+    """In brackets, unless it has them or is a name such as SPDX's."""
+    return term if LICENCE_NAME.fullmatch(term) or _enclosed(term) else f"({term})"
 
 
 def _outermost(licence: str) -> str:
     """With all that stands in brackets blanked out, each character in its place."""
-    depth, shown = 0, []
+    depth, outer = 0, []
     for character in licence:
         depth += character == "("
-        shown.append(" " if depth else character)
+        outer.append(" " if depth else character)
         depth -= character == ")" and depth > 0
-    return "".join(shown)
+    return "".join(outer)
 
 
 def _enclosed(term: str) -> bool:
     """Whether one pair of brackets is around all of it."""
-    return not _outermost(term).strip()
+    return term.startswith("(") and not _outermost(term).strip()
+
+
+def _balanced(term: str) -> bool:
+    depth = 0
+    for character in term:
+        depth += (character == "(") - (character == ")")
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+def check_interval_level(name: object, table: Facts) -> None:
+    """Raises LutError where a table's intervals have another level than those that are written here."""
+    if table["interval_level"] != INTERVAL_LEVEL:
+        raise LutError(
+            f"{name} has intervals of level {table['interval_level']}, this hwprof writes such of "
+            f"{INTERVAL_LEVEL}: they cannot stand in one table"
+        )
 
 
 def check_identities(tables: Sequence[tuple[Path, Facts]]) -> None:

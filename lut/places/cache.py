@@ -29,7 +29,7 @@ from pathlib import Path
 
 from hwprof.errors import LutError
 from hwprof.graph.blocks import hwprof_home
-from hwprof.lut.files import sync_folder
+from hwprof.lut.files import locked, partial_path, sync_folder
 from hwprof.lut.places.place import Place, check_utf8, shown_url
 from hwprof.lut.places.transfer import download
 from hwprof.lut.reading import StoredTable, open_table, open_visits, visits_path_of
@@ -82,13 +82,22 @@ def cached_table(sha256: str, visits: str = MADE_HERE) -> Path | None:
 
 
 def undamaged_table(sha256: str, visits: str) -> Path | None:
-    """As `cached_table`, if both files still hash to what they are kept under."""
+    """As `cached_table`, if both files still hash to what they are kept under; of visits that were
+    made here, that they are there and say that they are the table's."""
     path = cached_table(sha256, visits)
     if path is None or file_sha256(path) != sha256:
         return None
     if SHA256.fullmatch(visits) and file_sha256(visits_path_of(path)) != visits:
         return None
-    return path
+    return path if visits != MADE_HERE or _has_its_visits(path) else None
+
+
+def _has_its_visits(path: Path) -> bool:
+    try:
+        told = check_pair(path).metadata["visits_hash"]
+    except LutError:
+        return False
+    return told is None or visits_path_of(path).is_file()
 
 
 def keep_table(
@@ -181,7 +190,7 @@ def fetched(place: Place, size: int | None, mark: str | None, sha256: str | None
             _fetch(place, whole, size, sha256)
         else:
             known_as = hashlib.sha256(f"{place}\n{mark}".encode()).hexdigest()[:32]
-            with _locked(folder / known_as) as partial:
+            with _worded(folder), locked(folder / known_as) as partial:
                 _fetch(place, partial, size, sha256)
                 os.replace(partial, whole)
         yield whole
@@ -234,7 +243,7 @@ def remember(
 
 def write_small(path: Path, data: bytes) -> None:
     """Write a small file of the cache, whole or not at all."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+    partial = partial_path(path)
     with _worded(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -267,7 +276,7 @@ def copy_table(cached: Path, out: Path, *, overwrite: bool) -> bool:
     with contextlib.ExitStack() as partials, _worded(target):
         moves = []
         for source, place in reversed(parts):
-            partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
+            partial = partial_path(place)
             partials.callback(partial.unlink, missing_ok=True)
             with source.open("rb") as here, partial.open("wb") as there:
                 shutil.copyfileobj(here, there)
@@ -296,31 +305,6 @@ def _same(one: Path, other: Path) -> bool:
 
 def _latest_path(place: str) -> Path:
     return cache_folder() / "latest" / f"{hashlib.sha256(place.encode()).hexdigest()}.json"
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[Path]:
-    """A file, made if there is none, that no other process has under this lock at the same time."""
-    import fcntl  # here, so that tables can be read where there is no fcntl
-
-    while True:
-        with _worded(path):
-            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            # Who held it before has moved it away when done.
-            if _is_at(path, lock):
-                yield path
-                return
-        finally:
-            os.close(lock)
-
-
-def _is_at(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
 
 
 @contextlib.contextmanager

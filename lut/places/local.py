@@ -10,7 +10,6 @@ from pathlib import Path
 from hwprof.errors import LutError
 from hwprof.lut.places.cache import (
     NO_VISITS,
-    cached_table,
     fetched,
     file_sha256,
     keep_table,
@@ -32,9 +31,14 @@ def is_store(text: str) -> bool:
 
 
 def table_name(text: str) -> str:
-    """What a table that is named so is called: the last part, without hash, query and suffix."""
-    last = text.partition("?")[0].rstrip("/").rpartition("/")[2].removeprefix(STORE)
-    return last.partition("@")[0].removesuffix(FILE_SUFFIX) or "lut"
+    """What a table that is named so is called: the last part, without suffix; of a URL without hash
+    and query, which a path has not."""
+    bare = text.removeprefix(STORE)
+    if is_url(bare):
+        last = bare.partition("?")[0].rstrip("/").rpartition("/")[2].partition("@")[0]
+    else:
+        last = os.path.basename(os.path.abspath(bare))
+    return last.removesuffix(FILE_SUFFIX) or "lut"
 
 
 def local_table(table: str | os.PathLike[str]) -> Path:
@@ -60,7 +64,7 @@ def local_table(table: str | os.PathLike[str]) -> Path:
     if not _is_far(text):
         return pull_to_cache(text)
     known = latest(text)
-    path = None if known is None else cached_table(known.sha256, known.visits)
+    path = None if known is None else undamaged_table(known.sha256, known.visits)
     if known is not None and path is not None:
         logging.getLogger(__name__).warning(
             "using the copy of %s of %s; hwprof lut pull %s asks for a newer one",
@@ -71,7 +75,13 @@ def local_table(table: str | os.PathLike[str]) -> Path:
 
 
 def pull_to_cache(text: str, *, offline: bool = False) -> Path:
-    """Ask a place for a table, fetch it if it is not kept, and return the kept copy.
+    """The path of `pull_table`."""
+    return pull_table(text, offline=offline)[0]
+
+
+def pull_table(text: str, *, offline: bool = False) -> tuple[Path, str]:
+    """Ask a place for a table, fetch it if it is not kept, and return the kept copy and what it is
+    called there.
 
     Args:
         text: as for `local_table`; here a registry may also be given by its path.
@@ -85,12 +95,12 @@ def pull_to_cache(text: str, *, offline: bool = False) -> Path:
     if is_store(text):
         from hwprof.lut.store import store_to_cache
 
-        return store_to_cache(text, offline=offline)
+        return store_to_cache(text, offline=offline), table_name(text)
     if not _is_file(text):
-        from hwprof.lut.registry import registry_to_cache
+        from hwprof.lut.registry import pull_from_registry
 
-        return registry_to_cache(text, offline=offline)
-    return _file_to_cache(text, offline)
+        return pull_from_registry(text, offline=offline)
+    return _file_to_cache(text, offline), table_name(text)
 
 
 def _is_far(text: str) -> bool:

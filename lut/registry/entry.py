@@ -104,7 +104,7 @@ def parse_entry(data: bytes, name: str, file_name: str) -> Entry:
             licence=None if told["licence"] is None else _text(told["licence"]),
             hwprof_version=_text(told["hwprof_version"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise _bad(name, file_name, f"is no index entry ({error!r})") from None
     if entry.visits is not None and entry.visits.sha256 == entry.table.sha256:
         raise _bad(name, file_name, "names one file as table and visits")

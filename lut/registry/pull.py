@@ -8,7 +8,6 @@ from pathlib import Path
 from hwprof.errors import LutError
 from hwprof.lut.places.cache import (
     NO_VISITS,
-    cached_table,
     fetched,
     keep_table,
     remember,
@@ -20,7 +19,12 @@ from hwprof.lut.registry.registry import HASH, Registry, matching
 
 
 def registry_to_cache(text: str, *, offline: bool = False) -> Path:
-    """The kept copy of a registry's table, fetched if need be.
+    """The path of `pull_from_registry`."""
+    return pull_from_registry(text, offline=offline)[0]
+
+
+def pull_from_registry(text: str, *, offline: bool = False) -> tuple[Path, str]:
+    """The kept copy of a registry's table, fetched if need be, and the name it was pushed as.
 
     Args:
         text: the registry's path or URL; then, unless it holds tables of one name only, `/NAME`, and
@@ -44,7 +48,7 @@ def registry_to_cache(text: str, *, offline: bool = False) -> Path:
         path = _fetch(registry.place, entry)
     sha256, visits = _hashes(entry)
     remember(text, sha256, None, visits)
-    return path
+    return path, entry.name
 
 
 def split_reference(text: str) -> tuple[str, str | None, str | None]:
@@ -70,7 +74,7 @@ def _resolve(text: str, offline: bool) -> tuple[Entry, Registry]:
     if name is not None and hash_start is not None:
         registry = Registry(open_place(place), offline=offline)
         kept = matching(registry.kept_entries(name), hash_start)
-        if len(kept) == 1 and cached_table(*_hashes(kept[0])) is not None:
+        if len(kept) == 1 and undamaged_table(*_hashes(kept[0])) is not None:
             return kept[0], registry
         return registry.find(name, hash_start), registry
     registry = Registry(open_place(text), offline=offline)

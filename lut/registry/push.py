@@ -14,7 +14,9 @@ from hwprof.lut.places.local import local_table, table_name
 from hwprof.lut.places.place import WEB, Place, open_place
 from hwprof.lut.places.transfer import sha256_at, upload_bytes, upload_file
 from hwprof.lut.reading import StoredTable, open_visits, visits_path_of
-from hwprof.lut.registry.entry import Entry, StoredFile, check_name
+from hwprof.lut.registry.entry import ENTRY_BYTES, Entry, StoredFile, check_name, parse_entry
+
+DAMAGED = "%s was damaged and is written anew"
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ def push(table: str, place: str, name: str | None = None) -> Pushed:
 
     Files go first and the entry last, each shown only when whole: whatever interrupts a push, no
     reader ever sees a part of it, and the same command goes on. A table that is there already under
-    that name is left as it is, but its files are read through: a damaged one is written anew.
+    that name is left as it is, but its files and entry are read through: a damaged one is written anew.
 
     Args:
         name: what to push it as; default: the file's name.
@@ -53,7 +55,7 @@ def push(table: str, place: str, name: str | None = None) -> Pushed:
         if stored is not None:
             sent += _put(registry.child("objects", stored.name), file, stored)
     index = registry.child("entries", entry.name, entry.file_name)
-    new = index.info() is None
+    new = not _stands(index, entry)
     if new:
         upload_bytes(index, entry.to_bytes())
     return Pushed(entry, new, sent)
@@ -62,12 +64,24 @@ def push(table: str, place: str, name: str | None = None) -> Pushed:
 def _put(place: Place, file: Path, stored: StoredFile) -> int:
     """Upload a file unless it is there and whole; the bytes that were sent."""
     info = place.info()
-    if info is not None and info.bytes == stored.bytes:
-        if sha256_at(place, stored.bytes) == stored.sha256:
+    if info is not None:
+        if info.bytes == stored.bytes and sha256_at(place, stored.bytes) == stored.sha256:
             return 0
-        logging.getLogger(__name__).warning("%s was damaged and is written anew", place)
+        logging.getLogger(__name__).warning(DAMAGED, place)
     upload_file(place, file, stored.sha256)
     return stored.bytes
+
+
+def _stands(index: Place, entry: Entry) -> bool:
+    """Whether the entry is there and whole."""
+    if index.info() is None:
+        return False
+    try:
+        parse_entry(index.read(ENTRY_BYTES), entry.name, entry.file_name)
+    except LutError:
+        logging.getLogger(__name__).warning(DAMAGED, index)
+        return False
+    return True
 
 
 def _entry(path: Path, name: str) -> Entry:

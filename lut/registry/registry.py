@@ -3,15 +3,18 @@
     objects/SHA256.parquet          tables and visits, named by the hash of their bytes
     entries/NAME/SHA256.json        one small file for each table that was pushed as NAME
 
-Nothing is ever changed: a push adds files whose names follow from what is in them, and the index is the
-listing of `entries`. So no two pushes can undo each other, whatever the place can promise.
+A push adds files whose names follow from what is in them, and the index is the listing of `entries`. So
+no two pushes can undo each other, whatever the place can promise. An entry that was deleted may come
+back with another date: entries are read anew each time, the kept ones are for when there is no network.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 from hwprof.errors import LutError
 from hwprof.lut.guard.text import visible
@@ -77,7 +80,10 @@ class Registry:
         Raises:
             LutError: the place cannot be listed.
         """
-        return [name for name in self._index.child("entries").names() if NAME.fullmatch(name)]
+        names = [name for name in self._index.child("entries").names() if NAME.fullmatch(name)]
+        if names:  # else it may be a place that is away for a while
+            self._forget(self._kept.child("entries"), names)
+        return names
 
     def entries(self, name: str, room: Room | None = None) -> Listing:
         """What was pushed under a name, newest first.
@@ -99,17 +105,18 @@ class Registry:
                 room.take(len(refused[-1]))
         for start in range(0, len(files), READ_AT_ONCE):
             several = files[start : start + READ_AT_ONCE]
-            for file, data in zip(several, self._read(name, several), strict=True):
+            for file, data in zip(several, folder.read_each(several, ENTRY_BYTES), strict=True):
                 try:
                     if isinstance(data, LutError):
                         raise data
                     entries.append(parse_entry(data, name, file))
                 except LutError as error:
-                    refused.append(str(error))
+                    refused.append(self._said(name, file, error))
                     room.take(len(refused[-1]))
                     continue
                 room.take(len(data))
                 self._keep(name, file, data)
+        self._forget(self._kept.child("entries", name), files)
         entries.sort(key=lambda entry: (entry.pushed_at, entry.table.sha256), reverse=True)
         return Listing(tuple(entries), tuple(refused))
 
@@ -139,25 +146,33 @@ class Registry:
         """The entries of a name that the cache keeps."""
         return Registry(self.place, offline=True).entries(name).entries
 
-    def _read(self, name: str, files: list[str]) -> list[bytes | LutError]:
-        """The entry files, those that are kept from the cache: an entry never changes."""
-        folder = self._index.child("entries", name)
-        if self.offline or self.place.is_local:
-            return folder.read_each(files, ENTRY_BYTES)
-        kept = self._kept.child("entries", name)
-        there = set(kept.names())
-        near = [file for file in files if file in there]
-        far = [file for file in files if file not in there]
-        read = dict(zip(near, kept.read_each(near, ENTRY_BYTES), strict=True))
-        read |= zip(far, folder.read_each(far, ENTRY_BYTES), strict=True)
-        return [read[file] for file in files]
+    @property
+    def _keeps(self) -> bool:
+        """Whether what is read is kept for later."""
+        return not (self.offline or self.place.is_local)
 
-    def _keep(self, name: str, file: str, data: bytes | LutError) -> None:
-        if self.offline or self.place.is_local or isinstance(data, LutError):
+    def _keep(self, name: str, file: str, data: bytes) -> None:
+        if not self._keeps:
             return
-        path = cache_folder() / "entries" / self._kept.name / "entries" / name / file
-        if not path.exists():
+        path = Path(self._kept.child("entries", name, file).path)
+        if not path.exists() or path.read_bytes() != data:
             write_small(path, data)
+
+    def _forget(self, folder: Place, listed: list[str]) -> None:
+        """Remove what is kept of a listing and is there no more."""
+        if not self._keeps:
+            return
+        for gone in set(folder.names()).difference(listed):
+            path = Path(folder.child(gone).path)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+    def _said(self, name: str, file: str, error: LutError) -> str:
+        if not self.offline:
+            return str(error)
+        return f"the kept entry {name}/{file} is damaged; run the command again without --offline"
 
 
 def matching(entries: tuple[Entry, ...], hash_start: str) -> list[Entry]:

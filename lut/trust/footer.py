@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from hwprof.errors import LutError
-from hwprof.lut.files import partial_path, sync_folder
+from hwprof.lut.files import partial_path, replacing, stamp_of, sync_folder
 from hwprof.lut.guard.limits import MAGIC, TAIL_BYTES, footer_start
 from hwprof.lut.guard.thrift import BINARY, LIST, STRUCT, Field, Items, Struct, read_struct, write_struct
 from hwprof.lut.reading import PREFIX, open_table
@@ -24,9 +24,11 @@ def replace_metadata(path: str | os.PathLike[str], changes: Mapping[str, bytes |
     copied byte by byte. The table changes whole or not at all.
 
     Raises:
-        LutError: the table cannot be read, or its folder cannot be written.
+        LutError: the table cannot be read, its folder cannot be written, or another process wrote the
+            table meanwhile.
     """
     target = Path(path).resolve()
+    before = stamp_of(target)
     open_table(target)
     partial = partial_path(target)
     try:
@@ -34,8 +36,9 @@ def replace_metadata(path: str | os.PathLike[str], changes: Mapping[str, bytes |
             cleanup.callback(partial.unlink, missing_ok=True)
             _copy(target, partial, changes)
             open_table(partial)
-            os.replace(partial, target)
-            sync_folder(target.parent)
+            with replacing(target, before):
+                os.replace(partial, target)
+                sync_folder(target.parent)
     except OSError as error:
         raise LutError(
             f"{target} could not be written: {error.strerror}; nothing was replaced; free space, or "

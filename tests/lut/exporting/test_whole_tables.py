@@ -67,7 +67,41 @@ def test_json_has_metadata_columns_and_rows(table, tmp_path):
 def test_rows_can_be_chosen(table, tmp_path, make, form):
     assert export(table, tmp_path / "one", form, environment=make.there).rows == 1
     assert export(table, tmp_path / "all", form, cache="warm", dtype="float32").rows == 6
-    assert export(table, tmp_path / "none", form, cache="evicted").rows == 0
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "ofa"])
+@pytest.mark.parametrize(
+    ("chosen", "why"),
+    [
+        ({"dtype": "flaot32"}, "dtype 'flaot32' is of no row of .*; its rows have float32$"),
+        ({"cache": "evicted"}, "cache 'evicted' is of no row of .*; its rows have in_chain, warm$"),
+        ({"environment": "env-nowhere"}, "environment 'env-nowhere' is not in"),
+    ],
+)
+def test_a_choice_that_no_row_has_is_an_error_not_an_empty_file(save, make, tmp_path, form, chosen, why):
+    save([make.row(make.ops[0]), make.row(make.ops[0], cache="in_chain")])
+    with pytest.raises(LutError, match=why):
+        export(tmp_path / "lut.parquet", tmp_path / "out", form, **chosen)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("form", ["csv", "ofa"])
+def test_choices_that_no_row_has_together_name_those_that_there_are(save, make, tmp_path, form):
+    save([make.row(make.ops[0]), make.row(make.ops[0], cache="in_chain", environment_id=make.there)])
+    why = (
+        "no row of .* has environment 'env-there' and cache 'warm' together; its rows have "
+        "env-here with warm, env-there with in_chain$"
+    )
+    with pytest.raises(LutError, match=why):
+        export(tmp_path / "lut.parquet", tmp_path / "out", form, environment=make.there, cache="warm")
+
+
+def test_an_environment_that_is_described_but_has_no_row_is_an_error(save, make, tmp_path):
+    save([make.row(make.ops[0])])
+    with pytest.raises(
+        LutError, match=r"environment 'env-there' is of no row of .*; its rows have env-here$"
+    ):
+        export(tmp_path / "lut.parquet", tmp_path / "out", "csv", environment=make.there)
 
 
 @pytest.mark.parametrize("form", ["csv", "json"])

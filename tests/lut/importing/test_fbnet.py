@@ -1,6 +1,7 @@
 """FBNet's latencies: rows of layers as text and as JSON, and the database of Caffe2 operators."""
 
 import json
+import re
 
 import pytest
 
@@ -184,7 +185,10 @@ def test_records_of_one_operator_are_their_median_and_devices_are_apart(write, i
     ("line", "why"),
     [
         (record("Int8Quantize", [[1, 224, 224, 3]]), "'Int8Quantize' has no op of ours"),
-        (record("Int8Conv", [[1, 56, 56, 16], [24, 3, 3, 16], [24]]), "padding 0 or dilation"),
+        (
+            record("Int8Conv", [[1, 56, 56, 16], [24, 3, 3, 16], [24]]),
+            "pad 0 is none of ours, which is half the kernel of 3",
+        ),
         (record("Int8Conv", [[1, 56, 56, 16], [24, 1, 3, 16], [24]], pad=1), "1x3 is not square"),
         (record("Conv", [[1, 3, 8, 8], [8, 3, 3, 3]], pad_t=1, pad_l=0), "differs by side"),
         (record("Conv", [[1, 3, 8, 8], [8, 2, 3, 3]], pad=1), "do not divide into groups"),
@@ -201,6 +205,76 @@ def test_operators_that_are_none_of_ours_are_named(write, imported, line, why):
     ((name, reason),) = made.refused
     assert name.startswith("line 2: ")
     assert why in reason
+
+
+def by_side(kind, shapes, **arguments):
+    """A record whose arguments stand once a side: `name: "strides" ints: 2 ints: 1`."""
+    told = [
+        f'name: "{name}"\n' + "".join(f"{kind_of(value)}: {value}\n" for value in values)
+        for name, values in arguments.items()
+    ]
+    return json.dumps({**json.loads(record(kind, shapes)), "op_args": told})
+
+
+def kind_of(value):
+    return "s" if isinstance(value, str) else "f" if isinstance(value, float) else "ints"
+
+
+CONV_SHAPES = [[1, 3, 8, 8], [4, 3, 3, 3], [4]]
+
+
+def test_arguments_that_are_the_same_on_each_side_are_read(write, imported):
+    lines = [
+        by_side("Conv", CONV_SHAPES, kernels=[3, 3], strides=[2, 2], pads=[1] * 4, dilations=[1, 1]),
+        by_side("Conv", CONV_SHAPES, stride_h=[2], stride_w=[2], **{f"pad_{s}": [1] for s in "tlbr"}),
+        by_side("MaxPool", [[1, 8, 9, 9]], kernels=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
+    ]  # fmt: skip
+    made, lut = imported(write("db.json", "\n".join(lines)), "fbnet")
+    assert (made.rows, made.refused) == (2, ())
+    assert lut.latency_ms(ops.conv((1, 3, 8, 8), 4, 3, stride=2)) == 0.96
+    assert lut.latency_ms(ops.pool((1, 8, 9, 9), "max", 3, stride=2)) == 0.96
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({"strides": [2, 1], "pads": [1] * 4}, r"stride \[2, 1\] differs by side"),
+        ({"stride_h": [2], "pad": [1]}, r"stride \[2, 1\] differs by side"),
+        ({"pads": [1, 0, 1, 0]}, r"pad \[1, 0, 1, 0\] differs by side"),
+        ({"pads": [2, 2, 2, 2]}, "pad 2 "),
+        ({"pad": [1], "dilations": [1, 2]}, r"dilation \[1, 2\] differs by side"),
+        ({"pad": [1], "dilations": [2, 2]}, "dilation 2 "),
+        ({"pad": [1], "legacy_pad": [2]}, "legacy_pad 2 "),
+        ({"pad": [1], "stride": ['"\u00b2"']}, "argument stride is '\u00b2'"),
+        ({"pad": [1], "stride": [2.0]}, r"argument stride is '2\.0'"),
+        ({"pad": [1], "stride": []}, "argument stride is ''"),
+        ({"pad": [1], "stride": [-1]}, "argument stride is '-1'"),
+    ],
+)
+def test_arguments_that_ours_do_not_have_are_named(write, imported, arguments, why):
+    good = record("Int8FC", [[1, 8], [4, 8], [4]])
+    line = by_side("Conv", CONV_SHAPES, **arguments)
+    made, _ = imported(write("db.json", f"{good}\n{line}\n"), "fbnet")
+    ((name, reason),) = made.refused
+    assert name.startswith("line 2: ")
+    assert re.search(why, reason)
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "why"),
+    [
+        ("MaxPool", {"kernels": [1, 3], "pad": [0]}, r"kernel \[1, 3\] differs by side"),
+        ("MaxPool", {"kernel": [3], "pad": [1], "dilation": [2]}, "dilation 2 "),
+        ("MaxPool", {"global_pooling": [1]}, "a global MaxPool"),
+        ("AveragePool", {"kernel": [2], "stride": [2], "legacy_pad": [3]}, "legacy_pad 3 "),
+    ],
+)
+def test_pools_that_ours_do_not_have_are_named(write, imported, kind, arguments, why):
+    good = record("Int8FC", [[1, 8], [4, 8], [4]])
+    line = by_side(kind, [[1, 8, 8, 8]], **arguments)
+    made, _ = imported(write("db.json", f"{good}\n{line}\n"), "fbnet")
+    ((_, reason),) = made.refused
+    assert re.search(why, reason)
 
 
 def test_a_line_that_is_no_record_is_one_line(write, tmp_path):

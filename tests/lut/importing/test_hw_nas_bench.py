@@ -149,6 +149,54 @@ def test_several_metrics_ask_for_one_by_name(write, tmp_path):
         import_table(source, out, "hw-nas-bench", Request(metric="raspi4_latency", dataset="svhn"))
 
 
+@pytest.mark.parametrize("kind", ["json", "csv", "parquet"])
+@pytest.mark.parametrize("other", ["raspi4_energy", "eyeriss_arithmetic_intensity"])
+@pytest.mark.parametrize("alone", [True, False])
+def test_an_energy_is_no_latency(write, tmp_path, kind, other, alone):
+    columns = {"key": ["FC_Cin10_Cout20"], other: [3.5], **({} if alone else {"raspi4_latency": [1.5]})}
+    source = write("frame", json.dumps(columns))
+    if kind == "csv":
+        source = write(
+            "frame", f"{','.join(columns)}\n{','.join(str(v) for (v,) in columns.values())}\n"
+        )
+    elif kind == "parquet":
+        pq.write_table(pa.table(columns), source)
+    why = f"{other} is no latency; give --metric NAME: it has raspi4_latency"
+    if alone:
+        why = f"has {other} and no latencies; add a column such as raspi4_latency"
+    for asked in (other, None) if alone else (other,):
+        with pytest.raises(LutError, match=why):
+            import_table(source, tmp_path / "lut.parquet", "hw-nas-bench", Request(metric=asked))
+    assert not (tmp_path / "lut.parquet").exists()
+
+
+def test_a_parquet_frame_without_the_metric_says_which_it_has(imported, tmp_path):
+    columns = {"arch": [ARCHS[0]], "raspi4_latency": [1.0], "raspi4_energy": [2.0]}
+    pq.write_table(pa.table(columns), tmp_path / "frame")
+    with pytest.raises(LutError, match=r"has no metric 'fpga'; it has raspi4_latency$"):
+        imported(tmp_path / "frame", "hw-nas-bench", metric="fpga")
+
+
+@pytest.mark.parametrize(
+    ("energies", "energy", "why"),
+    [
+        ([10.0, 12.0], 11.0, None),
+        ([10.0, 10.0], 10.0, None),
+        ([None, 12.0], None, "told by 1 of the 2 entries"),
+        ([10.0, None], None, "told by 1 of the 2 entries"),
+        ([None, None], None, "not told by what was imported"),
+    ],
+)
+def test_the_energy_of_several_entries_of_a_network_is_their_median(
+    write, imported, energies, energy, why
+):
+    told = {"config": [{"arch_str": ARCHS[0]}] * 2, "raspi4_latency": [1.0, 2.0]}
+    source = write("nb.json", json.dumps({**told, "raspi4_energy": energies}))
+    _, lut = imported(source, "hw-nas-bench")
+    row = lut.find(network_id(ARCHS[0]), granularity="network")
+    assert (row["latency_ms"], row["energy_mj"], row["energy_reason"]) == (1.5, energy, why)
+
+
 def test_a_pickle_is_never_read(write, tmp_path):
     class Trap:
         def __reduce__(self):

@@ -180,6 +180,15 @@ def test_rows_that_are_no_nodes_of_the_model_are_named(write, imported, told, fo
     assert re.search(why, reason)
 
 
+def test_a_mean_longer_than_any_number_is_named(write, imported, told):
+    profile = json.loads(as_json())
+    first = profile["runtimeProfile"]["subgraphProfiles"][0]["perOpProfiles"][0]
+    first["inferenceMicroseconds"]["avg"] = 10**400
+    made, _ = imported(write("profile", json.dumps(profile)), "litert", **told)
+    assert dict(made.refused)["CONV_2D [out0]:0"].startswith("inf is no latency")
+    assert made.rows == 3
+
+
 RESULT = {
     "model": "/somewhere/conv.tflite", "accelerators": "cpu", "signature": "serving_default",
     "fully_accelerated": True, "num_threads": 2, "throughput_mb_s": 1.0,

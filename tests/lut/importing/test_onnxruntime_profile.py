@@ -140,3 +140,34 @@ def test_element_types_are_kept_apart(write, imported):
     events = [call("a", *CONV), call("b", *CONV, dtype="float16", duration=50)]
     _, lut = imported(write("p.json", json.dumps(events)), "onnxruntime", **TOLD)
     assert sorted(lut.table.column("dtype").to_pylist()) == ["float16", "float32"]
+
+
+def test_an_op_that_ran_on_two_providers_is_named_not_averaged(write, imported):
+    relu = ("Relu", [(1, 3, 4, 4)], [(1, 3, 4, 4)])
+    events = [call("cpu", *relu), call("cuda", *relu, duration=2, provider="CUDAExecutionProvider")]
+    events += [call("conv", *CONV)]
+    made, lut = imported(write("p.json", json.dumps(events)), "onnxruntime", **TOLD)
+    why = "nodes of this op ran on CPUExecutionProvider and CUDAExecutionProvider: no one number"
+    assert {name: reason.partition(";")[0] for name, reason in made.refused} == {
+        "cpu Relu": why, "cuda Relu": why,
+    }  # fmt: skip
+    assert (made.rows, lut.find(CONV_OP, cache="in_chain")["latency_ms"]) == (1, 0.1)
+    (facts,) = lut.environments.values()
+    assert facts["identity"]["providers"] == ["CPUExecutionProvider"]
+
+
+def test_ops_of_several_providers_each_of_one_are_rows(write, imported):
+    relu = ("Relu", [(1, 3, 4, 4)], [(1, 3, 4, 4)])
+    events = [call("a", *relu, provider="CUDAExecutionProvider"), call("conv", *CONV)]
+    made, lut = imported(write("p.json", json.dumps(events)), "onnxruntime", **TOLD)
+    assert (made.rows, made.refused) == (2, ())
+    row = lut.find(ops.activation((1, 3, 4, 4), "relu"), cache="in_chain")
+    assert json.loads(row["placement"]) == {"CUDAExecutionProvider": 1}
+
+
+def test_calls_longer_than_any_number_are_named(write, imported):
+    events = [call("bad", *CONV, duration=10**400)] * 3 + [call("good", *CONV)]
+    made, _ = imported(write("p.json", json.dumps(events)), "onnxruntime", **TOLD)
+    ((name, reason),) = made.refused
+    assert (name, made.rows) == ("bad Conv", 1)
+    assert "inf is no latency" in reason

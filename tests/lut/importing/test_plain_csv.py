@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from hwprof import ops
 from hwprof.errors import LutError
-from hwprof.lut import load_lut
+from hwprof.lut import load_lut, write_lut
+from hwprof.lut.exporting import export
 from hwprof.lut.importing import Request, import_table
 from hwprof.lut.importing.plain_csv import LATENCIES, _op_of
 
@@ -221,3 +222,74 @@ def test_path_tricks_in_names_stay_text(write, imported, tmp_path):
     assert lut.find(ops.fc((1, 3), 4))["reason"] == "line 2 ../../../etc/passwd (1 ms)"
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*before, "a.csv", "lut0.parquet"])
     assert load_lut(lut.path).table.num_rows == 1
+
+
+@pytest.fixture
+def exported(make, tmp_path):
+    """A CSV that our own export wrote of the given rows."""
+
+    def written(*rows):
+        write_lut(tmp_path / "ours.parquet", rows, metadata=make.metadata)
+        return export(tmp_path / "ours.parquet", tmp_path / "ours.csv", "csv").out
+
+    return written
+
+
+@pytest.mark.parametrize(
+    ("column", "values"), [("environment_id", "env-here, env-there"), ("cache", "evicted, warm")]
+)
+def test_rows_of_two_environments_or_cache_states_are_not_one_number(
+    exported, make, tmp_path, column, values
+):
+    first, second = values.split(", ")
+    rows = [
+        make.row(make.ops[0], 1.0, **{column: first}),
+        make.row(make.ops[0], 9.0, **{column: second}),
+    ]
+    why = rf"rows of 2 values of {column} \({values}\).*keep the lines of one.*hwprof lut merge"
+    with pytest.raises(LutError, match=why):
+        import_table(exported(*rows), tmp_path / "lut.parquet", "csv", Request(**TOLD))
+    assert not (tmp_path / "lut.parquet").exists()
+
+
+def test_rows_that_look_ups_do_not_use_are_named_not_made_usable(exported, imported, make):
+    rows = [make.row(make.ops[0], 1.0), make.row(make.ops[1], 4.0, state="unstable")]
+    rows += [
+        make.row(make.ops[2], None, environment_id=make.there),
+        make.row(make.ops[3], state="budget"),
+    ]
+    made, lut = imported(exported(*rows), "csv", **TOLD)
+    assert {op.op_id for op in (make.ops[0], make.ops[3])} == set(lut.table["op_id"].to_pylist())
+    assert sorted(reason for _, reason in made.refused) == [
+        "its state is failed; look-ups use converged, budget, imported",
+        "its state is unstable; look-ups use converged, budget, imported",
+    ]
+
+
+@pytest.mark.parametrize(("cache", "kept", "doubts"), [("evicted", "evicted", 0), ("L2", "warm", 1)])
+def test_the_cache_state_of_all_lines_is_that_of_the_rows(write, imported, cache, kept, doubts):
+    text = f"kind,in_channels,out_channels,latency_ms,cache\nfc,3,4,1,{cache}\nfc,3,5,1,{cache}\n"
+    _, lut = imported(write("a.csv", text), "csv", **TOLD)
+    assert lut.latency_ms(ops.fc((1, 3), 4), cache=kept) == 1.0
+    (facts,) = lut.environments.values()
+    assert sum("cache state" in doubt for doubt in facts["conditions"]["doubts"]) == doubts
+
+
+def test_a_state_of_someone_else_and_columns_mapped_elsewhere_say_nothing(write, imported):
+    text = (
+        "kind,in_channels,out_channels,latency_ms,state,cache,environment_id\n"
+        "fc,3,4,1,done,a,x\nfc,3,5,2,,b,x\n"
+    )
+    made, lut = imported(write("a.csv", text), "csv", **TOLD, columns={"name": "cache"})
+    assert (made.rows, made.refused) == (2, ())
+    assert lut.find(ops.fc((1, 3), 4))["reason"] == "line 2 a (1 ms)"
+
+
+def test_environment_cache_and_state_may_stand_under_other_names(write, imported, tmp_path):
+    text = "kind,in_channels,out_channels,latency_ms,ok,board\nfc,3,4,1,failed,a\nfc,3,5,2,budget,b\n"
+    columns = {"state": "ok", "environment_id": "board"}
+    made, _ = imported(write("a.csv", text), "csv", **TOLD, columns=columns)
+    assert (made.rows, len(made.refused)) == (1, 1)
+    source = write("a.csv", text.replace("failed", "budget"))
+    with pytest.raises(LutError, match=r"2 values of environment_id \(a, b\)"):
+        import_table(source, tmp_path / "lut.parquet", "csv", Request(**TOLD, columns=columns))

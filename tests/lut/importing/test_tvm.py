@@ -182,6 +182,26 @@ def test_what_a_loop_nest_computes_is_told_by_blocks_and_shapes(
         assert lut.latency_ms(found) == 2.0
 
 
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [("1e999", "Out of range"), ("9" * 400, "Out of range"),
+     ('"\\u001b[2J"', r"control character U\+001B"),
+     ('"\\ud800"', "surrogates"), (f'"{"a" * 5000}"', "5,000 characters")],
+)  # fmt: skip
+def test_a_target_that_no_table_can_hold_is_one_line(write, tmp_path, value, why):
+    (tmp_path / "db").mkdir()
+    write("db/database_workload.json", packed(nest("matmul")))
+    shapes = [["TENSOR", "float32", shape] for shape in ([1, 2], [2, 3], [1, 3])]
+    line = json.dumps([0, [[], [2e-3], {"kind": "llvm", "mattr": "VALUE"}, shapes]])
+    write("db/database_tuning_record.json", line.replace('"VALUE"', value))
+    with pytest.raises(
+        LutError, match=f"no table can hold what .*db tells of its device: .*{why}"
+    ) as caught:
+        import_table(tmp_path / "db", tmp_path / "lut.parquet", "tvm", Request(**TOLD))
+    assert str(caught.value).isprintable()
+    assert not (tmp_path / "lut.parquet").exists()
+
+
 def autotvm(task, arguments, seconds=(0.004, 0.002), error=0, target="llvm -keys=cpu "):
     return json.dumps(
         {

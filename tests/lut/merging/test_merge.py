@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pyarrow as pa
@@ -12,8 +15,10 @@ import pytest
 from hwprof.errors import LutError
 from hwprof.lut import load_lut, partial, verify_lut, visits_path_of, write_lut
 from hwprof.lut.merging import merge
+from hwprof.lut.partial import put_in_place
 from hwprof.lut.reading import SIGNATURE
 from hwprof.lut.schema import ORDER
+from hwprof.lut.trust import footer
 from hwprof.lut.trust.facts import set_facts
 from hwprof.lut.trust.footer import replace_metadata
 
@@ -162,6 +167,58 @@ def test_of_two_merges_into_one_table_at_once_the_first_ones_rows_were_lost(make
         merge([whole, b], whole, progress=another)
     assert len(load_lut(whole)) == 2
     assert len(load_lut(merge([whole, b], whole).out)) == 3
+
+
+def test_two_merges_past_their_checks_at_once_once_lost_the_rows_of_one(make, shard, monkeypatch):
+    whole, b, c = (shard(name, [make.row(op)]) for name, op in zip("abc", make.ops, strict=False))
+    both = threading.Barrier(2, timeout=20)
+
+    def together(files, expected):
+        both.wait()
+        return put_in_place(files, expected)
+
+    def grow(more):
+        try:
+            merge([whole, more], whole)
+        except LutError as error:
+            return str(error)
+        return None
+
+    monkeypatch.setattr(sys.modules["hwprof.lut.merging.merge"], "put_in_place", together)
+    with ThreadPoolExecutor(2) as pool:
+        told = [*pool.map(grow, (b, c))]
+    (refused,) = [line for line in told if line is not None]
+    assert "written by another process" in refused
+    assert len(load_lut(whole)) == 2
+
+
+def test_title_and_rows_that_came_at_once_once_undid_each_other(make, shard, monkeypatch):
+    whole, b = (shard(name, [make.row(op)]) for name, op in zip("ab", make.ops, strict=False))
+
+    def late(source, target, changes):
+        merge([whole, b], whole)
+        return copy(source, target, changes)
+
+    copy = footer._copy
+    monkeypatch.setattr(footer, "_copy", late)
+    with pytest.raises(LutError, match="written by another process"):
+        set_facts(whole, {"title": "Ours"})
+    assert len(load_lut(whole)) == 2
+    assert [file.name for file in whole.parent.glob(".*")] == []
+
+
+def test_visits_that_the_grown_table_had_let_go_were_once_replaced(make, shard):
+    whole, b, c = (
+        shard(name, [make.row(op)], visits=True) for name, op in zip("abc", make.ops, strict=False)
+    )
+    visits = visits_path_of(whole)
+    before = visits.read_bytes()
+    merge([whole, b], whole, visits=False)
+    with pytest.raises(LutError, match=r"a\.visits\.parquet holds visits that .* does not claim"):
+        merge([whole, c], whole)
+    assert visits.read_bytes() == before
+    merge([whole, c], whole, overwrite=True)
+    assert visits.read_bytes() != before
 
 
 def test_a_table_that_grows_keeps_its_title_and_tells_that_its_signature_went(make, shard):

@@ -10,9 +10,12 @@ from hwprof.errors import LutError
 from hwprof.lut import load_lut
 from hwprof.lut.merging import merge
 from hwprof.lut.merging.metadata import join_licences
+from hwprof.lut.trust.footer import replace_metadata
+from hwprof.lut.write import update_metadata
 
 LICENCES = st.sampled_from([None, "MIT", "CC-BY-4.0", "MIT OR Apache-2.0", "CC0-1.0 AND MIT",
-                            "MIT OR X AND Y", "(MIT OR X) AND Y", "((A OR B) AND C) OR D"])  # fmt: skip
+                            "MIT OR X AND Y", "(MIT OR X) AND Y", "((A OR B) AND C) OR D",
+                            "Licensed to Alice AND Bob", "in our own words", "ours (2026)"])  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -24,9 +27,16 @@ LICENCES = st.sampled_from([None, "MIT", "CC-BY-4.0", "MIT OR Apache-2.0", "CC0-
         (["MIT", "CC-BY-4.0"], "CC-BY-4.0 AND MIT"),
         (["MIT", None], "MIT AND NOASSERTION"),
         (["MIT OR Apache-2.0", "CC0-1.0"], "(MIT OR Apache-2.0) AND CC0-1.0"),
-        (["MIT OR GPL-2.0-only AND BSD-3-Clause"], "(MIT OR GPL-2.0-only AND BSD-3-Clause)"),
+        (["MIT OR GPL-2.0-only AND BSD-3-Clause"], "MIT OR GPL-2.0-only AND BSD-3-Clause"),
         (["(MIT AND X) OR (X AND Y)", "(MIT)"], "((MIT AND X) OR (X AND Y)) AND (MIT)"),
         (["(MIT OR X) AND Y", "Y"], "(MIT OR X) AND Y"),
+        (["Licensed to Alice AND Bob"], "Licensed to Alice AND Bob"),
+        (["Licensed to Alice AND Bob", "MIT"], "(Licensed to Alice AND Bob) AND MIT"),
+        (
+            ["GPL-2.0-only WITH Classpath-exception-2.0", "MIT"],
+            "GPL-2.0-only WITH Classpath-exception-2.0 AND MIT",
+        ),
+        (["(MIT"], "(MIT"),
     ],
 )
 def test_licences_are_joined_and_none_is_told_where_there_is_another(licences, joined):
@@ -38,6 +48,21 @@ def test_joining_licences_is_associative_and_idempotent(a, b, c):
     assert join_licences([join_licences([a, b]), c]) == join_licences([a, join_licences([b, c])])
     joined = join_licences([a, b])
     assert join_licences([joined, joined]) == join_licences([joined]) == joined
+
+
+def test_a_licence_with_half_a_pair_of_brackets_grew_with_each_merge():
+    with pytest.raises(LutError, match=r"\(MIT has a bracket without its other one .* lut set"):
+        join_licences(["(MIT", "MIT"])
+
+
+def test_a_merge_once_stated_another_level_for_the_same_intervals(make, shard, tmp_path):
+    wide = shard("a", [make.row(make.ops[0])])
+    replace_metadata(wide, {"interval_level": b"0.99"})
+    with pytest.raises(LutError, match=r"a\.parquet has intervals of level 0\.99, this hwprof writes"):
+        merge([wide], tmp_path / "out.parquet")
+    with pytest.raises(LutError, match=r"interval_level is 0\.99"):
+        update_metadata(wide, validation=[])
+    assert load_lut(wide).metadata["interval_level"] == 0.99
 
 
 def fit(model, at, **scope):

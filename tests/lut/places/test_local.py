@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import fsspec
 import pytest
 
@@ -190,6 +192,17 @@ def test_visits_whose_table_was_moved_away_were_once_overwritten_in_silence(lut,
     assert load_lut(out).visits.equals(lut.visits)
 
 
+def test_two_copies_to_one_place_at_once_were_once_mixed(save, make, tmp_path):
+    rows = [make.row(op) for op in make.ops]
+    tables = [save(rows[:count], f"{count}.parquet") for count in (2, 5)]
+    whole = {table.path.read_bytes() for table in tables}
+    out = tmp_path / "out.parquet"
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(20):
+            [*pool.map(lambda table: copy_table(table.path, out, overwrite=True), tables)]
+            assert out.read_bytes() in whole
+
+
 @pytest.mark.parametrize(
     ("place", "name"),
     [
@@ -198,6 +211,8 @@ def test_visits_whose_table_was_moved_away_were_once_overwritten_in_silence(lut,
         ("delta+/data/store/", "store"),
         ("delta+store", "store"),
         ("folder", "folder"),
+        ("runs/run@2024.parquet", "run@2024"),
+        ("a?b.parquet", "a?b"),
     ],
 )
 def test_a_pulled_table_is_called_what_it_is_there(place, name):

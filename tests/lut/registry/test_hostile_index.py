@@ -101,6 +101,10 @@ def future(told):
     told["pushed_at"] = (datetime.now(UTC) + timedelta(days=2)).isoformat()
 
 
+def before_all_dates(told):
+    told["pushed_at"] = "0001-01-01T00:00:00+23:59"
+
+
 def no_zone(told):
     told["pushed_at"] = "2026-01-01T00:00:00"
 
@@ -132,8 +136,8 @@ def other_visits(told):
 
 WRONG = [
     outside, absolute, url, other_name, other_hash, huge_file, wrong_size, no_size, true_size, text_size,
-    list_for_text, long_text, long_list, future, no_zone, no_date, newer, no_format, lacking,
-    other_content, other_visits,
+    list_for_text, long_text, long_list, future, before_all_dates, no_zone, no_date, newer, no_format,
+    lacking, other_content, other_visits,
 ]  # fmt: skip
 
 

@@ -81,6 +81,14 @@ def test_a_url_once_got_the_visits_that_another_had_beside_the_same_table(memory
         assert load_lut(local_table(f"{memory}/t.parquet")).visits.equals(lut.visits)
 
 
+def test_a_kept_copy_of_a_url_that_was_changed_was_once_taken(memory, lut, save, make):
+    files = fsspec.filesystem("memory")
+    files.pipe_file("/shared/t.parquet", lut.path.read_bytes())
+    kept = pull_to_cache(f"{memory}/t.parquet")
+    shutil.copy(save([make.row(make.ops[0], 99.0)], "other.parquet").path, kept)
+    assert local_table(f"{memory}/t.parquet").read_bytes() == lut.path.read_bytes()
+
+
 @pytest.mark.parametrize("name", ["lut.parquet", "lut.visits.parquet"])
 def test_a_kept_copy_that_was_damaged_is_fetched_again(registries, name):
     genuine, _ = registries

@@ -20,6 +20,7 @@ from hwprof.lut import load_lut
 from hwprof.lut.places import open_place
 from hwprof.lut.places.transfer import upload_bytes
 from hwprof.lut.registry import list_tables, push, registry_to_cache
+from hwprof.lut.write import update_metadata
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -183,11 +184,76 @@ def test_what_was_fetched_is_used_without_the_place(memory, tables, monkeypatch)
         push(str(tables[0].path), memory)
 
 
-def test_an_entry_is_fetched_once(memory, tables, monkeypatch):
-    push(str(tables[0].path), memory, "phone")
+def test_a_withdrawn_table_once_stayed_the_latest_offline(memory, tables):
+    first, second = (push(str(table.path), memory, "phone").entry for table in tables[:2])
+    push(str(tables[2].path), memory, "tablet")
+    assert len(list_tables(memory).entries) == 3
+    files = open_place(memory).fs
+    files.rm(f"/shared/entries/phone/{second.file_name}")
+    files.rm("/shared/entries/tablet", recursive=True)
+    registry_to_cache(f"{memory}/phone")
+    assert list_tables(memory).entries == list_tables(memory, offline=True).entries == (first,)
+    kept = registry_to_cache(f"{memory}/phone", offline=True)
+    assert kept.read_bytes() == tables[0].path.read_bytes()
+
+
+def test_a_table_that_was_withdrawn_and_pushed_again_once_kept_its_old_date(memory, tables):
+    first = push(str(tables[0].path), memory, "phone").entry
+    push(str(tables[1].path), memory, "phone")
     list_tables(memory)
-    monkeypatch.setattr(type(open_place(memory).fs), "cat_file", lambda *a, **k: 1 / 0)
-    assert len(list_tables(memory).entries) == 1
+    open_place(memory).fs.rm(f"/shared/entries/phone/{first.file_name}")
+    push(str(tables[0].path), memory, "phone")
+    for offline in (False, True):
+        kept = list_tables(memory, offline=offline).entries
+        assert kept[0].table == first.table
+        assert kept[0].pushed_at > first.pushed_at
+
+
+def test_an_empty_kept_entry_once_made_a_whole_registry_unreadable(memory, tables, home):
+    entry = push(str(tables[0].path), memory, "phone").entry
+    registry_to_cache(f"{memory}/phone")
+    (kept,) = (home / "cache" / "entries").glob("*/entries/phone/*.json")
+    kept.write_bytes(b"")
+    with pytest.raises(LutError, match=r"kept entry phone/.* is damaged; .* without --offline$"):
+        registry_to_cache(f"{memory}/phone", offline=True)
+    assert list_tables(memory).entries == (entry,)
+    assert registry_to_cache(f"{memory}/phone", offline=True)
+
+
+def test_a_damaged_entry_once_could_not_be_mended(place, tables, caplog):
+    entry = push(str(tables[0].path), place).entry
+    damaged = open_place(place).child("entries", "t1", entry.file_name)
+    upload_bytes(damaged, b"{}")
+    with pytest.raises(LutError, match="is no index entry"):
+        registry_to_cache(f"{place}/t1")
+    assert push(str(tables[0].path), place).new
+    assert f"{damaged} was damaged and is written anew" in caplog.text
+    assert registry_to_cache(f"{place}/t1").read_bytes() == tables[0].path.read_bytes()
+
+
+def test_a_table_pulled_by_its_registry_alone_was_once_named_after_the_folder(
+    folder, tables, run, tmp_path, monkeypatch
+):
+    push(str(tables[0].path), folder, "pixel4")
+    monkeypatch.chdir(tmp_path)
+    assert run("pull", folder).stdout.startswith("pixel4.parquet: ")
+    assert Path("pixel4.parquet").read_bytes() == tables[0].path.read_bytes()
+
+
+def test_characters_that_nobody_sees_once_went_to_the_terminal(folder, save, make, run):
+    odd = "MIT\u202eYB-CC\u2028second"
+    table = save([make.row(make.ops[0])], "odd.parquet")
+    update_metadata(table.path, licence=odd, title=odd, authors=[odd])
+    push(str(table.path), folder)
+    out = folder + ".parquet"
+    for words in (
+        ["list", folder],
+        ["merge", table.path, "--out", out],
+        ["cite", table.path, "--bibtex"],
+    ):
+        printed = run(*words).stdout
+        assert "u202eYB" in printed
+        assert not {"\u202e", "\u2028"} & set(printed)
 
 
 def test_a_registry_is_read_over_http_and_not_written(folder, tables, tmp_path):
