@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
+import contextlib
 import importlib.util
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,6 @@ from hwprof.errors import BackendUnavailable, HwprofError, SpaceError
 if TYPE_CHECKING:
     from hwprof.search.engine.search import FoundNetwork
     from hwprof.search.engine.settings import Schedule, SearchSettings
-    from hwprof.space import Space
 
 Point = tuple[int, ...]
 PARAMS = "params"
@@ -110,23 +109,36 @@ def search(
     ):  # fmt: skip
         if given is not None and not belongs:
             raise click.UsageError(f"{name} is of no use for a space of family {measured.space.family}")
-    folder.mkdir(parents=True, exist_ok=True)
-    if cells:
-        from hwprof.cli.search_cells import search_cells
+    with _filled(folder):
+        if cells:
+            from hwprof.cli.search_cells import search_cells
 
-        assert data is not None
-        device = _device(device)
-        told = search_cells(
-            data, measured, settings, folder, size, train_epochs, device, predictor, latency_weight
-        )
-    elif proxy is not None:
-        told = _by_proxy(proxy, measured, settings, folder)
-    else:
-        assert data is not None
-        device = _device(device)
-        schedule = _schedule(size, device, train_epochs)
-        told = _by_training(data, measured, settings, folder, schedule, device, warm)
+            assert data is not None
+            device = _device(device)
+            told = search_cells(
+                data, measured, settings, folder, size, train_epochs, device, predictor, latency_weight
+            )
+        elif proxy is not None:
+            told = _by_proxy(proxy, measured, settings, folder)
+        else:
+            assert data is not None
+            device = _device(device)
+            schedule = _schedule(size, device, train_epochs)
+            told = _by_training(data, measured, settings, folder, schedule, device, warm)
     click.echo(json.dumps(told) if as_json else _text(told))
+
+
+@contextlib.contextmanager
+def _filled(folder: Path) -> Iterator[None]:
+    """A folder, made now so that a long search does not end without one; gone again if nothing came."""
+    was_there = folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        if not was_there:
+            with contextlib.suppress(OSError):  # it is not empty
+                folder.rmdir()
 
 
 def _require_packages() -> None:
@@ -162,17 +174,21 @@ def _by_proxy(
 
 
 def _best_points(proxy: str, measured: MeasuredTable, settings: SearchSettings) -> list[Point]:
+    from hwprof.search.discrete.objectives import Objectives
+    from hwprof.search.discrete.quantities import user_objective
     from hwprof.search.evolution import evolve
     from hwprof.search.largest import choice_parameters, largest_network
 
     if proxy == PARAMS:
         scores = choice_parameters(measured.space)
         return [largest_network(measured.space, measured.costs(), scores, settings.target_ms).point]
-    score = _function(proxy)
+    if ":" not in proxy:
+        raise HwprofError(f"proxy {proxy!r} is neither {PARAMS} nor MODULE:FUNCTION, such as mine:score")
+    score = Objectives([user_objective(proxy, measured.space, larger_is_better=True)])
     scored = sorted(
         evolve(
             measured.space,
-            lambda point: score(measured.space, point),
+            lambda point: score.values(point)[0],
             lambda points: measured.latency.price(points).tolist(),
             settings.target_ms,
             least=settings.least_share * settings.target_ms,
@@ -186,17 +202,6 @@ def _best_points(proxy: str, measured: MeasuredTable, settings: SearchSettings) 
             f"{settings.target_ms:.4g} ms in {measured.space.name}; give another target"
         )
     return [one.point for one in scored[: settings.shortlist]]
-
-
-def _function(name: str) -> Callable[[Space, Point], float]:
-    module, colon, function = name.partition(":")
-    if not colon:
-        raise HwprofError(f"proxy {name!r} is neither {PARAMS} nor MODULE:FUNCTION, such as mine:score")
-    try:
-        found: Callable[[Space, Point], float] = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise HwprofError(f"proxy {name!r} cannot be imported: {error}") from None
-    return found
 
 
 def _device(device: str) -> str:

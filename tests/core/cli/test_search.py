@@ -30,6 +30,14 @@ def by_index(space, point):
     return float(sum(point))
 
 
+def raises(space, point):
+    raise RuntimeError("no GPU")
+
+
+def gives_nan(space, point):
+    return float("nan")
+
+
 def test_proxy_params_finds_measures_and_leaves_what_other_devices_need(table, tmp_path):
     common = ("--space", "tiny", "--lut", table, "--proxy", "params")
     bounds = run(*common, "--target-ms", 99, "--out", tmp_path / "never")
@@ -78,6 +86,8 @@ def test_a_proxy_of_ones_own_is_called_with_space_and_point(table, tmp_path):
         (("--proxy", "params", "--data", "x"), "one of them"),
         (("--proxy", "nothing"), "neither params nor MODULE:FUNCTION"),
         (("--proxy", "nowhere:f"), "cannot be imported"),
+        (("--proxy", f"{__name__}:raises"), "raises raised RuntimeError for network"),
+        (("--proxy", f"{__name__}:gives_nan"), "gives_nan is nan for network"),
         (("--proxy", "params", "--statistic", "mean"), "choose of floor, p50"),
         (("--data", "missing.parquet"), "is not there"),
         (("--data", "missing.parquet", "--size", "huge"), "choose of auto, full, reduced, smoke"),
@@ -90,6 +100,7 @@ def test_bad_input_is_named(table, tmp_path, arguments, message):
     )
     assert done.exit_code != 0
     assert message in f"{done.output} {done.exception}"
+    assert not (tmp_path / "f").exists()
 
 
 def test_table_of_another_space_is_refused(table, tmp_path):
