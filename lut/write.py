@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from hwprof.environment import Environment
 from hwprof.errors import LutError
 from hwprof.lut.files import Stamp, stamp_of
-from hwprof.lut.guard.text import ARROW_CONTROLS
+from hwprof.lut.guard.text import ARROW_CONTROLS, shown
 from hwprof.lut.partial import PartialFile, put_in_place
 from hwprof.lut.reading import open_table, open_visits, visits_path_of
 from hwprof.lut.rows import check_table, check_visits, conform, rows_to_table
@@ -178,5 +178,5 @@ def given_metadata(metadata: Mapping[str, Any], environments: set[str]) -> dict[
             "the table can be read, not written anew"
         )
     if strangers := sorted(environments - set(metadata["environments"])):
-        raise LutError(f"metadata environments does not describe {', '.join(strangers)}, which has rows")
+        raise LutError(f"metadata environments does not describe {shown(strangers[0])}, which has rows")
     return {key: metadata.get(key) for key in GIVEN}

@@ -87,7 +87,7 @@ def pull(
       hwprof lut pull s3://team/tables/pixel4@0123456789ab
       hwprof lut pull delta+s3://team/store --as-of 2026-11-01 --out then.parquet
     """
-    from hwprof.lut.places import copy_table, is_store, pull_to_cache, table_name
+    from hwprof.lut.places import copy_table, is_store, pull_table, table_name
 
     if is_store(place):
         from hwprof.lut.store import store_to_cache
@@ -97,10 +97,11 @@ def pull(
         kept = store_to_cache(
             place, offline=offline, version=version, as_of=as_of, on_conflict=on_conflict or "newest"
         )
+        name = table_name(place)
     else:
         _refuse_store_options(version=version, as_of=as_of, on_conflict=on_conflict)
-        kept = pull_to_cache(place, offline=offline)
-    target = out or Path(f"{table_name(place)}.parquet")
+        kept, name = pull_table(place, offline=offline)
+    target = out or Path(f"{name}.parquet")
     written = copy_table(kept, target, overwrite=overwrite)
     sha256 = kept.parent.name
     if as_json:
@@ -157,15 +158,19 @@ def _list_store(place: str, as_json: bool) -> None:
     heads = ("name", "rows", "batches", "first pushed", "last pushed (UTC)", "environments", "licence")
     _print_columns(heads, [_source_cells(source) for source in told.sources])
     _print_columns(("version", "at (UTC)", "operation"), [
-        (str(version["version"]), version["at"][:19], version["operation"]) for version in told.versions
+        (str(each["version"]), _time(each["at"]), each["operation"]) for each in told.versions
     ])  # fmt: skip
 
 
 def _source_cells(source: dict[str, Any]) -> tuple[str, ...]:
     return (
-        source["name"] or "-", str(source["rows"]), str(source["batches"]), source["first"][:19],
-        source["last"][:19], "; ".join(source["environments"]), source["licence"] or "-",
+        source["name"] or "-", str(source["rows"]), str(source["batches"]), _time(source["first"]),
+        _time(source["last"]), "; ".join(source["environments"]), source["licence"] or "-",
     )  # fmt: skip
+
+
+def _time(iso: str | None) -> str:
+    return "-" if iso is None else iso[:19]
 
 
 def _cells(entry: Entry) -> tuple[str, ...]:
@@ -183,7 +188,10 @@ def _refuse_store_options(**options: Any) -> None:
 
 
 def _print_columns(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Aligned columns, nothing cut off."""
+    """Aligned columns, nothing cut off, all visible."""
+    from hwprof.lut.guard.text import visible
+
+    rows = [tuple(visible(cell) for cell in row) for row in rows]
     widths = [max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))]
     for row in (heads, *rows):
         click.echo(

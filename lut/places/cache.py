@@ -5,6 +5,7 @@
     partial/NAME                              what was fetched of a file so far
     latest/SHA256.json                        which table a place held when it was last asked
     entries/...                               index entries of registries
+    stores/SHA256.json                        copies made of a store, and what each left out
 
 SHA256 is the table's. VISITS is the visits' own: only its footer ties a visits file to a table, and that
 anybody can copy, so that the visits of one place must not be found beside the table of another. It is
@@ -70,26 +71,26 @@ def told_offline() -> bool:
     return os.environ.get("HWPROF_OFFLINE", "") not in ("", "0")
 
 
-def cached_table(sha256: str, visits: str = MADE_HERE) -> Path | None:
-    """The kept table of that hash with those visits beside it, if it is kept.
+def undamaged_table(sha256: str, visits: str = MADE_HERE) -> Path | None:
+    """The kept table of that hash with those visits beside it, if it is kept and both files still hash
+    to what they are kept under; of visits that were made here, if they are there and say that they are
+    the table's.
 
     Args:
         visits: sha256 of the visits' file, `NO_VISITS` or `MADE_HERE`.
     """
-    path = _table_path(sha256, visits)
-    needed = [path] if visits in (NO_VISITS, MADE_HERE) else [path, visits_path_of(path)]
-    return path if all(file.is_file() for file in needed) else None
-
-
-def undamaged_table(sha256: str, visits: str) -> Path | None:
-    """As `cached_table`, if both files still hash to what they are kept under; of visits that were
-    made here, that they are there and say that they are the table's."""
-    path = cached_table(sha256, visits)
+    path = _cached_table(sha256, visits)
     if path is None or file_sha256(path) != sha256:
         return None
     if SHA256.fullmatch(visits) and file_sha256(visits_path_of(path)) != visits:
         return None
     return path if visits != MADE_HERE or _has_its_visits(path) else None
+
+
+def _cached_table(sha256: str, visits: str) -> Path | None:
+    path = _table_path(sha256, visits)
+    needed = [path] if visits in (NO_VISITS, MADE_HERE) else [path, visits_path_of(path)]
+    return path if all(file.is_file() for file in needed) else None
 
 
 def _has_its_visits(path: Path) -> bool:

@@ -8,7 +8,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,14 +19,13 @@ import pyarrow.compute as pc
 from hwprof.errors import LutError
 from hwprof.lut.places.place import INSTALL, shown_url
 from hwprof.lut.store.batches import read_within
+from hwprof.lut.store.checks import FORMAT, FORMAT_KEY, check_columns, check_format, check_inside
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 T = TypeVar("T")
 
-FORMAT = 1
-FORMAT_KEY = "hwprof.store"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 # Each append loads the list of live files: with 800 of 20 KB it took 100 ms, with 1 it took 11.
 COMPACT_EVERY = 128
@@ -122,22 +121,30 @@ class Delta:
         return Commit(True, version, retries)
 
     def last_sequence(self, writer: str) -> int | None:
-        """Number of a writer's last batch; None if it has none."""
+        """Number of a writer's last batch; None if it has none, or there is no table."""
+        if self._open is None and not self.exists():
+            return None
         return self.refresh().transaction_version(writer)
+
+    def has(self, writer: str, sequence: int) -> bool:
+        """Whether a writer's batch of that number, or a later one, is there."""
+        last = self.last_sequence(writer)
+        return last is not None and last >= sequence
 
     def query(self, sql: str, at: DeltaTable | None = None) -> pa.Table:
         """Result of a SELECT over `delta`, which is this table as it is now, or as it was.
 
         Raises:
-            LutError: the table is not there, damaged or no store's, or the result takes more memory
-                than it may (see `read_within`).
+            LutError: the table is not there, damaged or no store's, lacks a column or has one of
+                another type, or the result takes more memory than it may (see `read_within`).
         """
         from deltalake import QueryBuilder
 
         table = at or self.refresh()
         with self._worded("be read"):
+            check_columns(pa.schema(table.schema().to_arrow()), self.schema, self.shown)
             files = _files(table)
-            self._check_inside(files)
+            check_inside(files.column("path").to_pylist(), self.shown)
             sizes, counts = files.column("size_bytes"), files.column("num_records")
             found = QueryBuilder().register("delta", table).execute(sql)
             return read_within(
@@ -152,6 +159,15 @@ class Delta:
         copies that have grown apart among them: its id and its files, whose names are random."""
         with self._worded("be read"):
             return [at.metadata().id, *sorted(_files(at).column("path").to_pylist())]
+
+    def history(self, at: DeltaTable, versions: int) -> list[dict[str, Any]]:
+        """What the log says of the last versions, newest first. Nothing of it is checked.
+
+        Raises:
+            LutError: the log cannot be read.
+        """
+        with self._worded("be read"):
+            return at.history(versions)
 
     def at(self, version: int | None, as_of: datetime | None) -> DeltaTable:
         """The table as it was at a version or time; as it is now if neither is given.
@@ -181,7 +197,7 @@ class Delta:
             Files merged, files made and files removed.
 
         Raises:
-            LutError: the table is not there, or cannot be written.
+            LutError: the table is not there, names files elsewhere, or cannot be written.
         """
         from deltalake.exceptions import CommitFailedError
 
@@ -250,7 +266,7 @@ class Delta:
             self._create()
         with self._worded("be read"):
             table = self._loaded()
-            self._check_format(table.metadata().configuration)
+            check_format(table.metadata().configuration, self.shown)
         return table
 
     def _create(self) -> None:
@@ -277,23 +293,6 @@ class Delta:
                 if not self.exists():  # else another process was as fast
                     raise
 
-    def _check_format(self, settings: Mapping[str, str | None]) -> None:
-        told = settings.get(FORMAT_KEY) or ""
-        if not told.isdecimal():
-            raise LutError(
-                f"{self.shown} is a Delta table of another kind; give a store that hwprof made"
-            )
-        if int(told) > FORMAT:
-            raise LutError(
-                f"{self.shown} is of store format {told}, this hwprof reads {FORMAT}; upgrade hwprof"
-            )
-
-    def _check_inside(self, files: pa.Table) -> None:
-        """Refuse files that a log written by a stranger has elsewhere."""
-        for path in files.column("path").to_pylist():
-            if path.startswith("/") or ":" in path or ".." in path.split("/"):
-                raise LutError(f"{self.shown} names the file {path!r}, which is not in its folder")
-
     def _compact_by_the_way(self) -> None:
         """Merge small files. What was appended is there, whatever becomes of this; the next one that is
         due does it all."""
@@ -309,6 +308,7 @@ class Delta:
 
         with self._worded("be compacted", but=CommitFailedError):
             table = self.table()
+            check_inside(_files(table).column("path").to_pylist(), self.shown)
             done: dict[str, Any] = _listed(lambda: table.optimize.compact(target_size=target_bytes))
             return done
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pyarrow as pa
+
 from hwprof.environment import Environment
+from hwprof.lut.guard.text import shown
 from hwprof.lut.store.store import Store
 
 BY_SOURCE = """
@@ -15,12 +18,15 @@ BY_SOURCE = """
     FROM delta GROUP BY source_id ORDER BY max(pushed_at) DESC
 """
 VERSIONS = 10
+OPERATION_LENGTH = 40
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class StoreListing:
     """What a store holds: the version of its rows, how many they are in how many files, what they came
-    in (newest first), and the last versions."""
+    in (newest first), and the last versions. A time is None where none, or none of our calendar, is
+    told."""
 
     version: int
     rows: int
@@ -41,13 +47,18 @@ def list_store(place: str) -> StoreListing:
     store = Store(place)
     store.refuse_offline()
     rows = store.rows.refresh()
-    found = store.rows.query(BY_SOURCE, rows).to_pylist()
+    found = _with_numbers(store.rows.query(BY_SOURCE, rows)).to_pylist()
     told = store.told([row["source_id"] for row in found])
     sources = tuple(
-        {**row, "first": _iso(row["first"]), "last": _iso(row["last"]), **_said(told[row["source_id"]])}
+        {
+            **row,
+            "first": _iso(row["first"]),
+            "last": _iso(row["last"]),
+            **_said(told[row["source_id"]]),
+        }
         for row in found
     )
-    history = rows.history(VERSIONS)
+    history = store.rows.history(rows, VERSIONS)
     return StoreListing(
         rows.version(),
         sum(source["rows"] for source in sources),
@@ -56,8 +67,8 @@ def list_store(place: str) -> StoreListing:
         tuple(
             {
                 "version": entry["version"],
-                "at": _iso(datetime.fromtimestamp(entry["timestamp"] / 1000, UTC)),
-                "operation": entry["operation"].lower(),
+                "at": _iso(entry.get("timestamp"), 1000),
+                "operation": shown(entry.get("operation") or "", OPERATION_LENGTH).lower(),
             }
             for entry in history
         ),
@@ -73,5 +84,18 @@ def _said(source: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _iso(time: datetime) -> str:
-    return time.astimezone(UTC).isoformat(timespec="seconds")
+def _with_numbers(table: pa.Table) -> pa.Table:
+    """With times as microseconds: a stranger may tell years that Python's datetime does not have."""
+    for name in ("first", "last"):
+        place = table.column_names.index(name)
+        table = table.set_column(place, name, table.column(name).cast(pa.int64()))
+    return table
+
+
+def _iso(time: Any, microseconds: int = 1) -> str | None:
+    """A time in units of so many microseconds since 1970."""
+    try:
+        then = EPOCH + timedelta(microseconds=time * microseconds)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return then.isoformat(timespec="seconds")

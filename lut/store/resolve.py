@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from hwprof.errors import LutError
+from hwprof.lut.guard.text import visible
 from hwprof.lut.merging.conflicts import Conflicts
 from hwprof.lut.rows import conform
 from hwprof.lut.schema import COLUMNS, KEY, VISIT_COLUMNS
@@ -54,7 +55,7 @@ def resolve(stored: pa.Table, rule: str) -> Resolved:
         # In place of the tables, a refusal names the batches.
         batches = Conflicts(rule)
         batches.resolve(_named(compared, stored.column("batch_id")), numbers)
-        raise batches.refusal()
+        raise LutError(visible(str(batches.refusal())))
     rows = stored.filter(pa.array(stays))
     same = stored.select(BELONGING).filter(pa.array(~differs))
     return Resolved(rows, same, conflicts.same, stored.num_rows - rows.num_rows - conflicts.same)

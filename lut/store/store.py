@@ -17,23 +17,27 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
+from urllib.parse import unquote
 
 import pyarrow as pa
 
 from hwprof.errors import LutError
+from hwprof.lut.content import content_hash
 from hwprof.lut.guard.metadata import check_shape, parse
 from hwprof.lut.guard.text import shown
+from hwprof.lut.merging.metadata import check_interval_level
 from hwprof.lut.places.cache import told_offline
 from hwprof.lut.places.local import STORE
 from hwprof.lut.places.place import LOCAL, SCHEME, shown_url
 from hwprof.lut.rows import check_table, check_visits, conform, rows_to_table
-from hwprof.lut.schema import COLUMNS, KEY, VISIT_COLUMNS, Column, arrow_schema
+from hwprof.lut.schema import COLUMNS, KEY, VISIT_COLUMNS, VISITS_ORDER, Column, arrow_schema
 from hwprof.lut.store.delta import Delta, import_deltalake
 from hwprof.lut.write import GIVEN
 
 OBJECT_STORES = ("s3", "s3a", "gs", "az", "abfs", "abfss", "adl")
 TABLE = ("content_hash", "created_at", "hwprof_version")
 """What a merge tells of a table that rows come from, beside what `write_lut` is given."""
+HASH_DIGITS = 8
 MICROSECONDS = pa.timestamp("us", tz="UTC")
 
 Rows: TypeAlias = pa.Table | Iterable[Mapping[str, Any]]
@@ -41,8 +45,8 @@ Rows: TypeAlias = pa.Table | Iterable[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Appended:
-    """A batch that is in the store: its id, whether it is new there, the version of the rows, and how
-    often a commit lost a race and was tried again."""
+    """A batch that is in the store: its id (of what was sent), whether it is new there, the version of
+    the rows, and how often a commit lost a race and was tried again."""
 
     batch_id: str
     new: bool
@@ -96,8 +100,9 @@ class Store:
                 in `TABLE` is what a pull tells of their origin.
 
         Raises:
-            LutError: a bad row, an environment that is not described, the store cannot be written, or
-                `HWPROF_OFFLINE` is set and it is not local.
+            LutError: a bad row, an environment that is not described, intervals of another level than
+                this hwprof writes, the store cannot be written, or `HWPROF_OFFLINE` is set and it is
+                not local.
         """
         self.refuse_offline()
         checked = _checked(rows, COLUMNS)
@@ -108,7 +113,11 @@ class Store:
         if visits is not None:
             visited = _checked(visits, VISIT_COLUMNS)
             check_visits(visited, checked)
-            self.visits.append(_with(visited, batch_id=batch_id), writer, sequence)
+            # A writer that was killed before its rows were there may send others under this number:
+            # the hash keeps the visits that it has left from them.
+            batch_id += f"/{_hash(visited)}"
+            if not self.rows.has(writer, sequence):
+                self._add_visits(_with(visited, batch_id=batch_id), batch_id, writer, sequence)
         self._add_source(source_id, source, now)
         stamped = _with(checked, batch_id=batch_id, source_id=source_id, pushed_at=now)
         done = self.rows.append(stamped, writer, sequence)
@@ -129,7 +138,7 @@ class Store:
         Raises:
             LutError: the store cannot be read.
         """
-        return self.rows.last_sequence(writer) if self.rows.exists() else None
+        return self.rows.last_sequence(writer)
 
     def told(self, used: Collection[str]) -> dict[str, dict[str, Any]]:
         """What sources say of themselves, by id: `name`, the metadata that `write_lut` is given, and
@@ -143,7 +152,7 @@ class Store:
                 is not there.
         """
         table = self.sources.query("SELECT source_id, source, pushed_at FROM delta")
-        rows = table.sort_by("pushed_at").to_pylist()
+        rows = table.sort_by("pushed_at").drop_columns("pushed_at").to_pylist()
         sources = {row["source_id"]: self._parsed(row["source"]) for row in rows}
         if lost := sorted(map(str, set(used) - sources.keys())):
             raise LutError(
@@ -174,6 +183,17 @@ class Store:
         parts = {"rows": self.rows, "visits": self.visits, "sources": self.sources}
         return {name: part.compact(forget_days) for name, part in parts.items() if part.exists()}
 
+    def _add_visits(self, visits: pa.Table, batch_id: str, writer: str, sequence: int) -> None:
+        """Append the visits of a batch whose rows are not there yet, unless they are there."""
+        if not self.visits.has(writer, sequence):
+            self.visits.append(visits, writer, sequence)
+            return
+        # Left by a try that ended before its rows were there: of this batch, or of another one.
+        quoted = batch_id.replace("'", "''")
+        left = self.visits.query(f"SELECT batch_id FROM delta WHERE batch_id = '{quoted}' LIMIT 1")
+        if not left.num_rows:
+            self.visits.append(visits, batch_id, 0)
+
     def _add_source(self, source_id: str, source: str, now: datetime) -> None:
         """Note what a batch's table says of itself. Its id is its hash: one writer each is enough."""
         if source_id in self._known:
@@ -203,6 +223,12 @@ def _checked(rows: Rows, columns: tuple[Column, ...]) -> pa.Table:
     return conform(rows, columns) if isinstance(rows, pa.Table) else rows_to_table(rows, columns)
 
 
+def _hash(visits: pa.Table) -> str:
+    """The start of a hash of visits, whatever their order."""
+    ordered = visits.sort_by([(name, "ascending") for name in VISITS_ORDER])
+    return content_hash(ordered)[:HASH_DIGITS]
+
+
 def _with(table: pa.Table, **values: Any) -> pa.Table:
     """The table with more columns, each of one value."""
     for name, value in values.items():
@@ -215,6 +241,9 @@ def _source(
     metadata: Mapping[str, Any], rows: pa.Table, name: str, table: Mapping[str, Any] | None
 ) -> tuple[str, str]:
     """What a table says of itself as canonical JSON, and its hash."""
+    for facts in (metadata, table or {}):
+        if "interval_level" in facts:
+            check_interval_level(name or "the batch", facts)
     try:
         told = {"name": name, **_given(metadata)}
         if table is not None:
@@ -259,10 +288,10 @@ def _folder(place: str) -> tuple[str, dict[str, str]]:
     """Where deltalake finds a place, and what it must be told to write there."""
     scheme = SCHEME.match(place)
     if scheme is None:
-        return str(Path(place).expanduser().absolute()), {}
+        return _taken_literally(str(Path(place).expanduser().absolute())), {}
     protocol = scheme[1].lower()
     if protocol in LOCAL:
-        return place[scheme.end() :].rstrip("/"), {}
+        return _taken_literally(unquote(place[scheme.end() :].rstrip("/"))), {}
     if protocol not in OBJECT_STORES:
         allowed = ", ".join((*OBJECT_STORES, "file"))
         raise LutError(f"a store cannot be at {shown_url(place)}: give a path, or a URL of {allowed}")
@@ -274,3 +303,18 @@ def _folder(place: str) -> tuple[str, dict[str, str]]:
             "AWS_ALLOW_HTTP": str(endpoint.startswith("http:")).lower(),
         }
     return place.rstrip("/"), options
+
+
+def _taken_literally(folder: str) -> str:
+    """A local folder. deltalake decodes percent-encoding in some of what it does with a path, in URLs
+    too, and so would write to one folder and read from another.
+
+    Raises:
+        LutError: it has some.
+    """
+    if (other := unquote(folder)) != folder:
+        raise LutError(
+            f"a store cannot be at {shown(folder)}: deltalake takes the % for {shown(other)}; give a "
+            "path without %"
+        )
+    return folder

@@ -63,11 +63,11 @@ def test_a_hostile_registry_once_put_its_visits_beside_anothers_table(registries
 
 
 def test_a_table_from_a_registry_is_not_the_one_that_a_store_made(registries, lut):
-    from hwprof.lut.places.cache import cached_table
+    from hwprof.lut.places.cache import undamaged_table
 
     genuine, _ = registries
     sha256 = registry_to_cache(f"{genuine}/pixel").parent.name
-    assert cached_table(sha256) is None
+    assert undamaged_table(sha256) is None
 
 
 def test_a_url_once_got_the_visits_that_another_had_beside_the_same_table(memory, lut, forged):

@@ -17,7 +17,7 @@ import pytest
 from hwprof.errors import LutError
 from hwprof.lut import load_lut
 from hwprof.lut.places import local_table
-from hwprof.lut.store import Store, list_store, push_to_store, store_to_cache
+from hwprof.lut.store import Store, checks, list_store, push_to_store, store_to_cache
 from hwprof.lut.store import delta as deltas
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -217,10 +217,11 @@ def test_writers_at_once_lose_and_double_nothing_though_one_is_killed_after_its_
     writers = [write(place, lut, name, batches, 1 if name == "w1" else -1) for name in names]
     told = [writer.communicate()[0].split() for writer in writers]
     assert [writer.returncode for writer in writers] == [0, -9, *[0] * (len(names) - 2)]
-    assert told[1] == ["w1/0", "True"]
+    digits = lut.metadata["visits_hash"][:8]
+    assert told[1] == [f"w1/0/{digits}", "True"]
     resumed = write(place, lut, "w1", batches)
-    assert resumed.communicate()[0].split()[:2] == ["w1/2", "True"]
-    expected = {f"{name}/{number}": len(lut) for name in names for number in range(batches)}
+    assert resumed.communicate()[0].split()[:2] == [f"w1/2/{digits}", "True"]
+    expected = {f"{name}/{number}/{digits}": len(lut) for name in names for number in range(batches)}
     store = Store(place)
     assert Counter(store.rows.query("SELECT batch_id FROM delta")["batch_id"].to_pylist()) == expected
     visits = Counter(store.visits.query("SELECT batch_id FROM delta")["batch_id"].to_pylist())
@@ -442,7 +443,8 @@ def test_a_place_that_deltalake_cannot_write_is_told(url):
 
 
 def test_a_store_of_a_newer_format_is_refused(folder, make, monkeypatch):
-    monkeypatch.setattr(deltas, "FORMAT", 2)
+    for module in (deltas, checks):
+        monkeypatch.setattr(module, "FORMAT", 2)
     Store(folder).append(batch(make, 1.0), make.metadata, writer="w", sequence=0)
     monkeypatch.undo()
     with pytest.raises(LutError, match=r"is of store format 2, this hwprof reads 1; upgrade hwprof"):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import deltalake
 import pyarrow as pa
@@ -136,3 +139,140 @@ def test_a_batch_whose_texts_are_beyond_32_bits_is_cut(monkeypatch):
     found = read_within(pa.RecordBatchReader.from_batches(batch.schema, [batch]), 0, None, "here")
     assert found.column("a").num_chunks > 10
     assert found.to_pylist() == batch.to_pylist()
+
+
+def log_of(folder, version):
+    """The file of a version in the log of a store's rows."""
+    return Path(folder.removeprefix("delta+")) / "rows" / "_delta_log" / f"{version:020}.json"
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ({"timestamp": 1000, "operation": "WRITE\x1b[31mRED\x07"}, r"1970-01-01T00:00:01  write\x1b[31"),
+        ({"timestamp": 1000, "operation": "x" * 999}, f"{'x' * 40}...\n"),
+        ({"timestamp": 9 * 10**15, "operation": "write"}, "-                    write"),
+        ({"operation": "write"}, "-                    write"),
+        ({"timestamp": 1000}, "1970-01-01T00:00:01\n"),
+        ({"timestamp": 1000, "operation": None}, "1970-01-01T00:00:01\n"),
+    ],
+)
+def test_what_a_log_tells_of_a_commit_once_reached_the_terminal_or_ended_the_list(
+    folder, make, run, told, shown
+):
+    Store(folder).append([make.row(make.ops[0])], make.metadata, writer="w", sequence=0)
+    log_of(folder, 2).write_text(json.dumps({"commitInfo": told}) + "\n")
+    text = run("list", folder).stdout
+    assert shown in text
+    assert text.replace("\n", "").isprintable()
+    json.loads(run("list", folder, "--json").stdout)
+
+
+def test_a_log_whose_history_cannot_be_read_is_one_line(folder, make, monkeypatch):
+    Store(folder).append([make.row(make.ops[0])], make.metadata, writer="w", sequence=0)
+
+    def history(*_):
+        raise deltalake.exceptions.DeltaError("no\nhistory")
+
+    monkeypatch.setattr(deltalake.DeltaTable, "history", history)
+    with pytest.raises(LutError, match=r"^store .* cannot be read: no history; check the name"):
+        list_store(folder)
+
+
+def rewrite(folder, part, name, values):
+    """Write a part of a store anew, past hwprof, with other values in one column."""
+    stored = getattr(Store(folder), part).query("SELECT * FROM delta")
+    column = values(stored.num_rows)
+    field = pa.field(name, column.type)
+    stored = stored.set_column(stored.column_names.index(name), field, column)
+    replace(folder, part, stored)
+
+
+def replace(folder, part, table):
+    place = Path(folder.removeprefix("delta+")) / part
+    shutil.rmtree(place)
+    settings = {"hwprof.store": "1"}
+    deltalake.DeltaTable.create(
+        place, table.schema, configuration=settings, raise_if_key_not_exists=False
+    )
+    deltalake.write_deltalake(place, table, mode="append")
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value", "kind"),
+    [
+        ("rows", "pushed_at", "x", "string"),
+        ("rows", "batch_id", 1, "int64"),
+        ("rows", "origin", 1, "int64"),
+        ("visits", "op_id", 1, "int64"),
+        ("visits", "batch_id", 1, "int64"),
+        ("visits", "cache", ["x"], "list<element: string>"),
+        ("sources", "source", 1, "int64"),
+    ],
+)
+def test_columns_of_another_type_once_ended_a_pull(folder, lut, part, name, value, kind):
+    push_to_store(str(lut.path), folder)
+    rewrite(folder, part, name, lambda rows: pa.array([value] * rows))
+    with pytest.raises(LutError) as caught:
+        store_to_cache(folder)
+    said = f"/{part} has the column {name} as {kind}, it must be "
+    assert said in str(caught.value)
+
+
+def test_a_column_that_is_not_there_is_told(folder, lut):
+    push_to_store(str(lut.path), folder)
+    replace(folder, "visits", Store(folder).visits.query("SELECT * FROM delta").drop_columns("calls"))
+    with pytest.raises(LutError, match="visits has no column calls; another tool changed it"):
+        store_to_cache(folder)
+
+
+@pytest.mark.parametrize("name", ["op_id", "cache", "batch_id", "pushed_at"])
+def test_rows_without_a_key_once_ended_a_pull(folder, lut, run, name):
+    push_to_store(str(lut.path), folder)
+    kind = Store(folder).rows.schema.field(name).type
+    rewrite(folder, "rows", name, lambda rows: pa.nulls(rows, kind))
+    with pytest.raises(LutError, match=f"has rows without {name}; another tool wrote them"):
+        store_to_cache(folder)
+    assert f"{len(lut)} rows in 1 files" in run("list", folder).stdout
+
+
+@pytest.mark.parametrize("name", ["pushed_at", "started_at"])
+def test_rows_of_a_year_beyond_the_calendar_once_ended_a_pull(folder, lut, run, name):
+    push_to_store(str(lut.path), folder)
+    kind = Store(folder).rows.schema.field(name).type
+    rewrite(folder, "rows", name, lambda rows: pa.array([1 << 62] * rows, pa.int64()).cast(kind))
+    with pytest.raises(LutError, match=f"has rows with {name} before year 1 or after 9999"):
+        store_to_cache(folder)
+    assert f"{len(lut)} rows in 1 files" in run("list", folder).stdout
+
+
+def test_a_conflict_of_rows_with_a_strangers_label_is_told_visibly(folder, make):
+    store = Store(folder)
+    for number in range(2):
+        row = make.row(make.ops[0], 1.0 + number, label="\x1b[2J")
+        store.append([row], make.metadata, writer="w", sequence=number)
+    with pytest.raises(LutError, match=r"differ between the tables: \\x1b\[2J \(w/0, w/1\)"):
+        store_to_cache(folder, on_conflict="refuse")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["%2e%2e/%2e%2e/mine/rows/FILE", "%252e%252e/mine/rows/FILE", "file%3A//PLACE", "%2FPLACE",
+     "..\\mine\\FILE"],
+)  # fmt: skip
+def test_an_encoded_path_in_a_log_once_read_another_stores_rows(folder, make, tmp_path, path):
+    mine = Store(str(tmp_path / "mine"))
+    for store in (mine, Store(folder)):
+        store.append([make.row(make.ops[0])], make.metadata, writer="w", sequence=0)
+    (secret,) = (tmp_path / "mine" / "rows").glob("*.parquet")
+    log, lines = log_of(folder, 1), []
+    for line in log.read_text().splitlines():
+        action = json.loads(line)
+        if "add" in action:
+            action["add"]["path"] = path.replace("FILE", secret.name).replace("PLACE", str(secret))
+            action["add"]["size"] = secret.stat().st_size
+        lines.append(json.dumps(action))
+    log.write_text("\n".join(lines) + "\n")
+    for call in (store_to_cache, list_store, lambda place: Store(place).compact()):
+        with pytest.raises(LutError, match=r"names the file .*, which is not in its folder"):
+            call(folder)
