@@ -25,10 +25,15 @@ MAX_CALLS = 16
 """How deep local functions may call each other."""
 MAX_ELEMENTS = 1 << 31
 MAX_RANK = 8
+MAX_LENGTH = 1 << 20
+"""Of a tensor of one dimension. ONNX takes one for a shape that is computed, and keeps some 140 bytes
+for each element: 20 million took 2.6 GB."""
 KEPT_ELEMENTS = 64
 """Constants up to this size keep their values: bounds, axes, target shapes."""
 STANDARD = ("", "ai.onnx")
 CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
+FLOATS = frozenset((1, 10, 11, 16, 17, 18, 19, 20, 23))
+"""Floating-point types, by their number in ONNX."""
 
 
 def read_model(path: str | Path) -> Model:
@@ -100,11 +105,76 @@ def _checked(proto: onnx.ModelProto, name: str) -> Model:
         _check_dims(value.name, [d.dim_value for d in value.type.tensor_type.shape.dim], name)
     _check_inputs(proto, name)
     light, values = _without_weights(proto, name)
+    inferred = _inferred(light, name)
+    _check_layers(proto, inferred, name)
+    return _built(proto, inferred, values, name)
+
+
+def _inferred(light: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """The model with the shapes of all its tensors."""
+    import onnx
+
     try:
-        inferred = onnx.shape_inference.infer_shapes(light, strict_mode=True, data_prop=True)
+        for computed in (False, True):
+            light = onnx.shape_inference.infer_shapes(light, strict_mode=computed, data_prop=computed)
+            _check_lengths(light, name)
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
         raise ModelError(f"{name}: its shapes contradict each other: {_first_line(error)}") from None
-    return _built(proto, inferred, values, name)
+    except MemoryError:
+        raise ModelError(f"{name}: its shapes take more memory than there is; make them fixed") from None
+    return light
+
+
+def _check_lengths(inferred: onnx.ModelProto, name: str) -> None:
+    for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
+        dims = value.type.tensor_type.shape.dim
+        if len(dims) == 1 and dims[0].dim_value > MAX_LENGTH:
+            raise ModelError(
+                f"{name}: tensor {value.name[:80]!r} is one row of {dims[0].dim_value} numbers; at most "
+                f"{MAX_LENGTH} are taken"
+            )
+
+
+def _check_layers(proto: onnx.ModelProto, inferred: onnx.ModelProto, name: str) -> None:
+    """What shape inference lets pass: operators that no runtime takes, and several element types, which
+    rows of one do not price."""
+    import onnx
+
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version = max(proto.ir_version, 4)
+    context.opset_imports = {opset.domain: opset.version for opset in proto.opset_import}
+    kinds = {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
+    shapes = {tensor.name: list(tensor.dims) for tensor in proto.graph.initializer}
+    graph = inferred.graph
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        kinds[value.name] = value.type.tensor_type.elem_type
+        shapes.setdefault(value.name, [d.dim_value for d in value.type.tensor_type.shape.dim])
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    first = next((kinds.get(v.name, 0) for v in proto.graph.input if v.name not in weights), 0)
+    for node in proto.graph.node:
+        label = f"{name}: {node.op_type!r} ({(node.name or _first(node.output))[:80]})"
+        if not any(node.output):
+            raise ModelError(f"{label} gives nothing that has a name; export the model again")
+        try:
+            onnx.checker.check_node(node, context)
+        except (onnx.checker.ValidationError, RuntimeError, ValueError) as error:
+            raise ModelError(f"{label} is no valid operator: {_first_line(error)}") from None
+        others = {kinds.get(tensor, 0) for tensor in (*node.input, *node.output)} & FLOATS - {first}
+        if first in FLOATS and others:
+            told = [onnx.helper.tensor_dtype_to_np_dtype(kind) for kind in (min(others), first)]
+            raise ModelError(
+                f"{label} computes in {told[0]}, the model's first input is {told[1]}; rows are of one "
+                "element type, export the model in one"
+            )
+        if node.op_type == "Conv" and len(node.input) > 1:
+            groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+            source, weight = (shapes.get(tensor, []) for tensor in node.input[:2])
+            known = len(source) > 1 and len(weight) > 1 and source[1] > 0 < weight[1]
+            if groups < 1 or (known and (source[1] != groups * weight[1] or weight[0] % groups)):
+                raise ModelError(
+                    f"{label} has {groups} groups for weights of shape {tuple(weight[:MAX_RANK])} and "
+                    f"an input of shape {tuple(source[:MAX_RANK])}; export the model again"
+                )
 
 
 def _check_nodes(proto: onnx.ModelProto, name: str) -> None:

@@ -107,7 +107,8 @@ class _Splitter:
             self._convolution(layer)
         elif kind in ("Gemm", "MatMul") and len(layer.weight) == 2 and len(layer.inputs) == 1:
             self._read_plain(layer.inputs[0])
-            inner = self._shape(layer.inputs[0])[-1]
+            source = self._shape(layer.inputs[0])
+            inner = source[0] if layer.attributes.get("transA") else source[-1]
             result = self._shape(layer.output)
             term = kernels.product(prod(result[:-1]), inner, result[-1])
             self._add(layer, [term], convolves=True)
@@ -115,7 +116,7 @@ class _Splitter:
             blocked = self._pools_in_blocks(layer)
             shapes = self._shape(layer.inputs[0]), self._shape(layer.output)
             self._add(layer, [kernels.pool(layer, *shapes, blocked)], blocked=blocked)
-        elif kind == "GlobalAveragePool":
+        elif kind == "GlobalAveragePool" and len(self._shape(layer.inputs[0])) >= 3:
             blocked = self._pools_in_blocks(layer)
             self._add(
                 layer, [kernels.global_pool(self._shape(layer.inputs[0]), blocked)], blocked=blocked

@@ -244,3 +244,39 @@ def test_what_hangs_on_no_input_is_folded_and_fixed_shapes_are_constants(
     model = read_model(save(m.model(y), tmp_path / "m.onnx"))
     assert [node.kind for node in model.nodes] == ["Reshape", "Relu"]
     assert model.shapes[y] == (2, 48)
+
+
+def test_parts_of_another_element_type_were_once_priced_from_rows_of_the_first(
+    maker: Any, tmp_path: Path
+) -> None:
+    m = maker((1, 16, 8, 8))
+    half = m.op("Cast", "x", to=TensorProto.FLOAT16)
+    weight = m.constant(np.ones((16, 16, 3, 3), np.float16))
+    model = m.model(m.op("Cast", m.op("Conv", half, weight), to=TensorProto.FLOAT))
+    told = refused(save(model, tmp_path / "m.onnx"))
+    assert "'Cast' (Cast_t0) computes in float16, the model's first input is float32" in told
+
+
+@pytest.mark.parametrize("groups", [0, -1, 5, "a"])
+def test_a_convolution_that_no_runtime_takes_was_once_a_traceback_or_priced(
+    maker: Any, tmp_path: Path, groups: Any
+) -> None:
+    m = maker((1, 16, 8, 8))
+    weight = m.constant(np.ones((16, 16, 3, 3), np.float32))
+    model = m.model(m.op("Conv", "x", weight, group=groups))
+    assert "'Conv' (Conv_t0)" in refused(save(model, tmp_path / "m.onnx"))
+
+
+def test_an_operator_without_a_named_result_was_once_a_traceback(maker: Any, tmp_path: Path) -> None:
+    m = maker((1, 16))
+    made = m.model(m.op("Relu", "x"))
+    made.graph.node.append(helper.make_node("Relu", ["x"], [""], name="lost"))
+    assert "'Relu' (lost) gives nothing that has a name" in refused(save(made, tmp_path / "m.onnx"))
+
+
+def test_a_file_of_100_bytes_once_took_all_memory(maker: Any, tmp_path: Path) -> None:
+    m = maker((1,))
+    long = m.op("ConstantOfShape", m.constant(np.array([2_000_000_000])))
+    model = m.model(m.op("Add", long, "x"))
+    told = refused(save(model, tmp_path / "m.onnx"))
+    assert "is one row of 2000000000 numbers; at most 1048576 are taken" in told

@@ -184,6 +184,17 @@ def test_a_row_is_split_into_the_same_terms_by_its_graph_and_by_its_onnx() -> No
         assert by_graph.weight_bytes == by_onnx.weight_bytes
 
 
+def test_a_product_of_a_turned_matrix_once_had_the_wrong_length(maker: Any) -> None:
+    terms = []
+    for turned in (0, 1):
+        m = maker((4096, 2) if turned else (2, 4096))
+        weight = m.constant(np.ones((4096, 16), np.float32))
+        read = model_of(m.model(m.op("Gemm", "x", weight, transA=turned)), "m")
+        (unit,) = split(read, None).units
+        terms.append(unit.terms)
+    assert terms[0] == terms[1]
+
+
 def test_without_a_blocked_layout_nothing_is_reordered(network: onnx.ModelProto) -> None:
     units = split(model_of(network, "m"), None).units
     assert not any("Reorder" in unit.kind for unit in units)
