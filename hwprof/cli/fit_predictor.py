@@ -27,7 +27,13 @@ MAX_POINTS_BYTES = 256 << 20
     "default: all that can be fitted.",
 )
 @click.option("--networks", type=int, help="Fit on so many; the rest tests the predictor. Default: all.")
-@click.option("--seed", default=0, show_default=True, help="Of folds, of --networks, of the regressors.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of folds, of --networks, of the regressors.",
+)
 @click.option("--level", default=0.9, show_default=True, help="Share of truths that the intervals hold.")
 @click.option("--environment", help="Environment id of the networks, where the table has several.")
 @click.option(

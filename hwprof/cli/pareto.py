@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +48,10 @@ NOTE_EVERY = 50
     "--search", "name", default="tnd-nas", show_default=True, help="tnd-nas, nsga2, random or penalty."
 )
 @click.option("--queries", default=500, show_default=True, help="Networks to evaluate.")
-@click.option("--seed", default=0, show_default=True, help="Of everything that is drawn.")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(min=0),
+    help="Of everything that is drawn.",
+)  # fmt: skip
 @click.option(
     "--statistic", default="floor", show_default=True, help="What latency means: floor or p50."
 )
@@ -104,12 +107,16 @@ def pareto(
         "space": wanted.space,
         "space_hash": quantities.space.space_hash,
         "objectives": names,
+        "values": [f"{one.name} ({one.unit})" if one.unit else one.name for one in objectives.all],
         "search": name,
         "queries": queries,
         "seed": seed,
         "statistic": statistic,
+        "cache": wanted.cache or "warm",
+        "allow_unstable": allow_unstable,
         "environment_id": None if measured is None else measured.environment_id,
         "composition": None if composition is None else composition.describe(),
+        "sha256": _hashes(names, table, measured, replay_path, allow_unstable),
     }
     journal = Journal(folder / JOURNAL, settings)
     archive = run_search(search, objectives, queries, journal=journal, note=_noting(queries))
@@ -164,6 +171,38 @@ def _sources(
     replay = None if replay_path is None else read_replay(replay_path, space)
     decisions = decisions_of(space) if replay is None else replay.decisions()
     return Quantities(space, latency=latency, energy=energy, replay=replay), decisions
+
+
+def _hashes(
+    names: Sequence[str],
+    table: Lut | None,
+    measured: MeasuredTable | None,
+    replay_path: Path | None,
+    allow_unstable: bool,
+) -> dict[str, str]:
+    """Of what the objectives' values come from: objective or option -> sha256 (hex)."""
+    from hwprof.composition.composition import COLUMN_OF
+    from hwprof.lut.places.cache import file_sha256
+    from hwprof.search.discrete.quantities import ENERGY, LARGER, LATENCY
+    from hwprof.search.discrete.sources import objective_sha256, rows_sha256
+
+    found = {} if replay_path is None else {"--replay": file_sha256(replay_path)}
+    for spec in names:
+        name = spec.removeprefix(LARGER)
+        if name in (LATENCY, ENERGY):
+            assert table is not None
+            assert measured is not None
+            # The table's own hash will not do: measuring the shortlist adds rows to it.
+            found[name] = rows_sha256(
+                table, measured.space.ops(),
+                COLUMN_OF[measured.statistic] if name == LATENCY else "energy_mj",
+                environment=measured.environment_id, cache=measured.wanted.cache or "warm",
+                allow_unstable=allow_unstable,
+                composition=measured.latency.composition if name == LATENCY else None,
+            )  # fmt: skip
+        elif (digest := objective_sha256(spec)) is not None:
+            found[name] = digest
+    return found
 
 
 def _noting(queries: int) -> Callable[[Archive], None]:

@@ -33,7 +33,13 @@ ENDED = {
     show_default=True,
     help="Stop when the mean relative error is below this with 95 %; 0.02 is 2 %.",
 )
-@click.option("--seed", default=0, show_default=True, help="Which networks are candidates.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Which networks are candidates.",
+)
 @narrowing
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @click.pass_context

@@ -85,6 +85,13 @@ class _Latency:
                 f"{folder} predicts {predictor.metric}, the target is of the {statistic}: fit one with "
                 f"--metric {METRIC_OF[statistic]}"
             )
+        theirs = predictor.origin.environment_id
+        if theirs and theirs != measured.environment_id:
+            raise HwprofError(
+                f"{folder} is of environment {theirs}, the rows of {measured.path} are of "
+                f"{measured.environment_id}; give a predictor of that one: hwprof fit-predictor or "
+                "hwprof transfer"
+            )
         self._own = PredictedLatency(predictor, measured.space)
 
     def check(self, target_ms: float) -> None:

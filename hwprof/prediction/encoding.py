@@ -177,11 +177,18 @@ class Encoding:
         return picked
 
     def require(self, space: Space) -> None:
-        """Raises PredictionError where the space is not that of the encoding."""
+        """Raises PredictionError where the space is not that of the encoding, or its positions and
+        choices are others than the columns stand for."""
         if space.space_hash != self.space_hash:
             raise PredictionError(
                 f"the predictor is of space {self.space} ({self.space_hash[:12]}), not of {space.name} "
                 f"({space.space_hash[:12]}); give the space as it was measured, batch and dtype included"
+            )
+        ours = Encoding.of(space)
+        if (ours.positions, ours.choices) != (self.positions, self.choices):
+            raise PredictionError(
+                f"the predictor is of other positions or choices than {space.name}, though it names the "
+                "same space; its folder was changed: fit it anew with hwprof fit-predictor"
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -39,13 +39,14 @@ def read_sources(
         target_environment: no device of its own; where a source is the target's table it is left out.
 
     Raises:
-        PredictionError: a source of another space, one without enough to know it by, or one twice.
+        PredictionError: a source of another space, one without enough to know it by, or one twice; a
+            predictor of the target itself or of another metric.
         HwprofError: as `load_lut` and `load_predictor`.
     """
     found: dict[str, Source] = {}
     for path in paths:
         made = (
-            [source_of_predictor(features, str(path), load_predictor(path))]
+            [_of_folder(path, features, metric, target_environment)]
             if path.is_dir()
             else _of_table(load_lut(path), features, space, metric, cache, target_environment)
         )
@@ -68,6 +69,23 @@ def rows_source(
     terms = knowledge.rows.of_networks(features.pool)
     values = terms[:, knowledge.rows.names.index("rows")]
     return source_of_values(features, f"{table.path.name} {environment[:12]} rows", values)
+
+
+def _of_folder(path: Path, features: Features, metric: str, without: str | None) -> Source:
+    predictor = load_predictor(path)
+    if predictor.metric != metric:
+        raise PredictionError(
+            f"source {path} predicts {predictor.metric}, not {metric}; give predictors of {metric}, or "
+            f"--metric {predictor.metric}"
+        )
+    environment = predictor.origin.environment_id
+    # A predictor that knows the target's networks would be counted as right about them.
+    if environment and environment == without:
+        raise PredictionError(
+            f"source {path} was fitted on the target's own networks ({environment}); give predictors "
+            "of other devices"
+        )
+    return source_of_predictor(features, str(path), predictor)
 
 
 def _of_table(

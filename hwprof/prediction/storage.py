@@ -10,10 +10,9 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
-from math import isfinite
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,17 +23,16 @@ from hwprof.prediction.additive import Additive
 from hwprof.prediction.boosted import Boosted
 from hwprof.prediction.encoding import Encoding
 from hwprof.prediction.errors import PredictionError
+from hwprof.prediction.fields import interval_of, made_of, scores_or_none, tried_of
 from hwprof.prediction.pairwise import Pairwise
-from hwprof.prediction.predictor import Interval, Member, Origin, Predictor, Tried
+from hwprof.prediction.predictor import Member, Origin, Predictor
 from hwprof.prediction.regressor import Regressor
-from hwprof.prediction.scores import Scores
 from hwprof.prediction.transferred import Transferred
 
 VERSION = 1
 FILES = ("predictor.json", "weights.safetensors")
 MAX_JSON, MAX_WEIGHTS = 16 << 20, 512 << 20
 MAX_COLUMNS = 1 << 20
-T = TypeVar("T")
 
 _LOADERS: dict[str, Callable[[Encoding, dict[str, Any], dict[str, NDArray[Any]]], Member]] = {
     "composition": lambda e, f, a: Additive.load(e, f, a, "composition"),
@@ -47,27 +45,67 @@ _LOADERS: dict[str, Callable[[Encoding, dict[str, Any], dict[str, NDArray[Any]]]
 }
 
 
-def check_folder(folder: Path) -> None:
-    """Raises PredictionError where a predictor cannot be saved there: something else stands there."""
-    if os.path.isdir(folder):
-        others = sorted(path.name for path in folder.iterdir() if path.name not in FILES)
-        if others:
-            raise PredictionError(
-                f"{folder} holds other files ({others[0]}); give --out a new folder or a predictor's"
-            )
-    elif os.path.lexists(folder):
-        raise PredictionError(f"{folder} is no folder; give --out a new one")
+def check_folder(folder: Path) -> Path:
+    """Where a predictor of this folder is written: links are followed.
+
+    Raises:
+        PredictionError: it cannot be saved there: something else stands there, or it is the current
+            folder, which would be removed under the shell that stands in it.
+    """
+    try:
+        if not os.path.isdir(folder):
+            if os.path.lexists(folder):
+                raise PredictionError(f"{folder} is no folder; give --out a new one")
+            return folder.resolve()
+        place = folder.resolve()
+        found = sorted(place.iterdir())
+        current = Path.cwd()
+    except (OSError, RuntimeError) as error:
+        told = error.strerror if isinstance(error, OSError) else error
+        raise PredictionError(f"{folder} cannot be read ({told}); give --out a new folder") from None
+    others = [path.name for path in found if path.name not in FILES or not path.is_file()]
+    if others:
+        raise PredictionError(
+            f"{folder} holds other files ({others[0]}); give --out a new folder or a predictor's"
+        )
+    if found and not _holds_predictor(place):
+        raise PredictionError(
+            f"{folder} holds no predictor, and its {found[0].name} would be lost; give --out a new "
+            "folder or a predictor's"
+        )
+    if place == current:
+        raise PredictionError(
+            f"{folder} is the current folder, which cannot be replaced; give --out a folder in it"
+        )
+    return place
+
+
+def _holds_predictor(folder: Path) -> bool:
+    """Whether its `predictor.json` is one, of whatever version."""
+    try:
+        data = _json_object(_content(folder / FILES[0], MAX_JSON))
+    except PredictionError:
+        return False
+    return data is not None and "version" in data
+
+
+def _json_object(text: bytes) -> dict[str, Any] | None:
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return data if isinstance(data, dict) else None
 
 
 def save_predictor(predictor: Predictor, folder: Path) -> None:
-    """Write the whole folder or nothing; a predictor that is there is replaced.
+    """Write the whole folder or nothing; a predictor that is there is replaced, links are followed.
 
     Raises:
-        PredictionError: the folder holds other files, or cannot be written.
+        PredictionError: as `check_folder`, or the folder cannot be written.
         BackendUnavailable: safetensors is not installed.
     """
     write = _safetensors().save
-    check_folder(folder)
+    folder = check_folder(folder)
     member = predictor.member
     arrays = {name: np.ascontiguousarray(array) for name, array in member.arrays().items()}
     text = json.dumps(
@@ -118,12 +156,11 @@ def load_predictor(folder: str | Path) -> Predictor:
     text, weights = (
         _content(folder / name, most) for name, most in zip(FILES, (MAX_JSON, MAX_WEIGHTS), strict=True)
     )
-    try:
-        data = json.loads(text)
-        if not isinstance(data, dict):
-            raise ValueError("no object")
-    except (ValueError, RecursionError):
-        raise PredictionError(f"{folder / FILES[0]} is no JSON object; fit the predictor anew") from None
+    data = _json_object(text)
+    if data is None:
+        raise PredictionError(
+            f"{folder / FILES[0]} is no JSON object; fit the predictor anew, into a new folder"
+        )
     if data.get("version") != VERSION:
         raise PredictionError(
             f"{folder} is a predictor of version {str(data.get('version'))[:20]}, this hwprof reads "
@@ -139,19 +176,19 @@ def load_predictor(folder: str | Path) -> Predictor:
         name = facts.pop("name")
         if name not in _LOADERS:
             raise ValueError(f"member {str(name)[:40]!r} is unknown")
-        tried = tuple(
-            Tried(**{**one, "scores": _optional(Scores, one["scores"])}) for one in data["tried"]
-        )
         return Predictor(
             encoding=encoding,
             member=_LOADERS[name](encoding, facts, arrays),
-            interval=_interval(data["interval"]),
-            origin=_made(Origin, data["origin"]),
-            tried=tried,
-            test=_optional(Scores, data["test"]),
+            interval=interval_of(data["interval"]),
+            origin=made_of(Origin, data["origin"]),
+            tried=tuple(tried_of(one) for one in data["tried"]),
+            test=scores_or_none(data["test"]),
         )
-    # safetensors raises its own error, a plain Exception, for bytes that are not its format.
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, _safetensor_error()) as error:
+    # safetensors raises its own error, a plain Exception, for bytes that are not its format; a whole
+    # number of JSON may be too large for a float.
+    except (
+        KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, _safetensor_error()
+    ) as error:  # fmt: skip
         told = " ".join(str(error).split())[:120]
         raise PredictionError(
             f"{folder} is no predictor, or damaged ({type(error).__name__}: {told}); fit it anew: "
@@ -169,26 +206,6 @@ def _encoding(data: Mapping[str, Any]) -> Encoding:
     if not 0 < made.columns <= MAX_COLUMNS:
         raise ValueError(f"{made.columns} columns")
     return made
-
-
-def _interval(data: Mapping[str, Any]) -> Interval:
-    made = _made(Interval, data)
-    values = (made.level, made.factor, made.coverage)
-    if not all(isinstance(v, int | float) and isfinite(v) for v in values) or made.factor < 1.0:
-        raise ValueError("the interval")
-    return made
-
-
-def _made(kind: type[T], data: Mapping[str, Any]) -> T:
-    """A dataclass of exactly these fields."""
-    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    if set(data) != names:
-        raise ValueError(f"fields of {kind.__name__}")
-    return kind(**data)
-
-
-def _optional(kind: type[T], data: Mapping[str, Any] | None) -> T | None:
-    return None if data is None else _made(kind, data)
 
 
 def _content(path: Path, most: int) -> bytes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,17 @@ class Journal:
         if path.exists():
             self._read()
 
+    def answers(self, count: int) -> dict[Point, tuple[float, ...]]:
+        """A copy of `known`.
+
+        Raises:
+            HwprofError: a network has not this many values.
+        """
+        for point, values in self.known.items():
+            if len(values) != count:
+                raise self._damaged(f"network {list(point)} has {len(values)} values, not {count}")
+        return dict(self.known)
+
     def add(self, entries: Iterable[tuple[Point, tuple[float, ...]]]) -> None:
         """
         Raises:
@@ -56,19 +68,40 @@ class Journal:
             first, *lines = [json.loads(line) for line in whole.splitlines()]
             head = dict(first)
             self.known = {
-                tuple(int(choice) for choice in line["point"]): tuple(map(float, line["values"]))
+                tuple(int(choice) for choice in line["point"]): _numbers(line["values"])
                 for line in lines
             }
-        except (ValueError, KeyError, TypeError) as error:
-            raise HwprofError(
-                f"{self.path} is damaged ({error}); give another folder, or delete it and search again"
-            ) from None
-        for name, value in self._settings.items():
-            if head.get(name) != value:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            raise self._damaged(str(error)) from None
+        theirs = dict(_flat(head))
+        for name, value in _flat(self._settings):
+            if theirs.get(name) != value:
                 raise HwprofError(
-                    f"{self.path} is of a search with {name} {head.get(name)!r}, not {value!r}; "
+                    f"{self.path} is of a search with {name} {theirs.get(name)!r}, not {value!r}; "
                     "give another folder, or the same settings to go on with it"
                 )
         if len(whole) < len(content):
             with self.path.open("rb+") as file:
                 file.truncate(len(whole))
+
+    def _damaged(self, reason: str) -> HwprofError:
+        return HwprofError(
+            f"{self.path} is damaged ({reason}); give another folder, or delete it and search again"
+        )
+
+
+def _numbers(values: list[Any]) -> tuple[float, ...]:
+    """Raises ValueError where one is no finite number."""
+    for value in values:
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"the value {value!r:.80} is no finite number")
+    return tuple(map(float, values))
+
+
+def _flat(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Settings by name; those of a group one by one, as "group of name"."""
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from ((f"{name} of {each}", inner) for each, inner in value.items())
+        else:
+            yield name, value

@@ -58,8 +58,8 @@ class Objectives:
         """Of one network, each in its own unit.
 
         Raises:
-            ObjectiveError: an objective raised or gave no finite number; a `HwprofError` of its own
-                passes as it is.
+            ObjectiveError: an objective raised, exited or gave no finite number; a `HwprofError` of its
+                own passes as it is.
         """
         return tuple(_value(objective, point) for objective in self.all)
 
@@ -85,17 +85,21 @@ class Objectives:
 
 def _value(objective: Objective, point: Point) -> float:
     try:
-        found = float(objective.value(point))
+        value = objective.value(point)
+        # float() would read text too.
+        text = isinstance(value, str | bytes)
+        found = math.nan if text else float(value)
     except HwprofError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ObjectiveError(
             f"objective {objective.name} raised {type(error).__name__} for network {list(point)}: "
             f"{error}"
         ) from error
     if not math.isfinite(found):
+        said = f"{value!r:.80}" if text else found
         raise ObjectiveError(
-            f"objective {objective.name} is {found} for network {list(point)}; it must be a finite "
+            f"objective {objective.name} is {said} for network {list(point)}; it must be a finite "
             "number for every network of the space"
         )
     return found

@@ -118,7 +118,7 @@ def user_objective(name: str, space: Space, larger_is_better: bool) -> Objective
     """A function of the user, called with space and point.
 
     Raises:
-        ObjectiveError: it cannot be imported.
+        ObjectiveError: it cannot be imported, or its module fails at that.
     """
     module, colon, attribute = name.partition(":")
     if not colon or not module or not attribute:
@@ -129,4 +129,8 @@ def user_objective(name: str, space: Space, larger_is_better: bool) -> Objective
         raise ObjectiveError(
             f"objective {name!r} cannot be imported: {error}; its folder must be on PYTHONPATH"
         ) from None
+    except (Exception, SystemExit) as error:
+        raise ObjectiveError(
+            f"objective {name!r} cannot be imported: {type(error).__name__}: {error}; mend {module}"
+        ) from error
     return Objective(name, lambda point: function(space, point), larger_is_better)

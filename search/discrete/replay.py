@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from hwprof.search.discrete.objectives import Floats, Objective, Point
 from hwprof.space import Space
 from hwprof.space.cell import CellLayout
 from hwprof.space.nb201 import point_from_string
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 ARCHITECTURE = "arch"
 
@@ -59,7 +62,7 @@ def read_replay(path: Path, space: Space) -> Replay:
 
     Raises:
         SpaceError: a string is of another space.
-        ObjectiveError: the file cannot be read, or has no column `arch`.
+        ObjectiveError: the file cannot be read, or has no column `arch`, or one that is not all text.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -72,16 +75,36 @@ def read_replay(path: Path, space: Space) -> Replay:
         raise ObjectiveError(
             f"{path} has no column {ARCHITECTURE!r}; it has {', '.join(table.column_names)}"
         )
+    architectures = _texts(table.column(ARCHITECTURE), path)
     columns: dict[str, Any] = {
         field.name: table.column(field.name).to_numpy().astype(np.float64)
         for field in table.schema
         if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
     }
-    points = [point_from_string(space, text) for text in table.column(ARCHITECTURE).to_pylist()]
+    points = [point_from_string(space, text) for text in architectures]
     kept = [place for place, point in enumerate(points) if has_path(space, point)]
     return Replay(
         space, [points[place] for place in kept], {name: each[kept] for name, each in columns.items()}
     )
+
+
+def _texts(column: pa.ChunkedArray, path: Path) -> list[str]:
+    """Raises ObjectiveError where a row has no text."""
+    import pyarrow as pa
+
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        raise ObjectiveError(
+            f"{path} has a column {ARCHITECTURE!r} of type {kind}, not text; store architecture strings "
+            "of NAS-Bench-201 there"
+        )
+    texts = column.to_pylist()
+    if None in texts:
+        raise ObjectiveError(
+            f"{path} has no architecture in {texts.count(None)} of {len(texts)} rows (first: row "
+            f"{texts.index(None)}); leave those rows out"
+        )
+    return texts
 
 
 def has_path(space: Space, point: Point) -> bool:

@@ -31,14 +31,14 @@ def run_search(
         note: called after each round.
 
     Raises:
-        HwprofError: fewer than one query.
+        HwprofError: fewer than one query, or the journal's networks have another number of values.
         ObjectiveError: an objective raised, gave no finite number, or never changes. What was evaluated
             in earlier rounds is in the journal.
     """
     if queries < 1:
         raise HwprofError(f"queries must be 1 or more, got {queries}")
     archive = Archive(objectives)
-    known = {} if journal is None else dict(journal.known)
+    known = {} if journal is None else journal.answers(len(objectives))
     idle = 0
     while len(archive) < queries and idle < IDLE_ROUNDS:
         asked = search.ask()

@@ -75,3 +75,26 @@ def test_points_of_a_file_are_checked(table, tmp_path):
         path.write_text(bad)
         with pytest.raises(HwprofError, match="is no JSON object of op_id"):
             run(table, "--out", tmp_path / "p", "--points", path)
+
+
+def test_the_current_folder_is_refused_before_the_fit(table, tmp_path, monkeypatch):
+    """It would be renamed and removed under the shell that stands in it."""
+    monkeypatch.chdir(tmp_path)
+    for out in (".", tmp_path):
+        with pytest.raises(HwprofError, match="is the current folder"):
+            run(table, "--out", out, "--members", "oracle")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("fit-predictor", "lut.parquet", "--out", "p"),
+        ("transfer", "other.parquet", "--lut", "lut.parquet", "--out", "p"),
+        ("sample", "lut.parquet", "--budget", "1s"),
+    ],
+)
+def test_a_seed_below_0_is_a_usage_error(arguments):
+    result = CliRunner().invoke(cli, [*arguments, "--seed", "-1"])
+    assert result.exit_code == 2
+    assert "-1 is not in the range x>=0" in result.output

@@ -18,12 +18,16 @@ from PIL import Image
 
 from hwprof.build import BuildOptions, build_lut
 from hwprof.cli.main import cli
+from hwprof.cli.search_cells import _Latency
+from hwprof.cli.searching import MeasuredTable
 from hwprof.errors import HwprofError
 from hwprof.lut import load_lut
 from hwprof.prediction import fit_family, save_predictor
 from hwprof.prediction.knowledge import knowledge_of
+from hwprof.prediction.predictor import Origin
 from hwprof.search import ExpectedLatency
 from hwprof.space import Space, load_space
+from hwprof.validation.setting import Wanted
 
 SPACE = """
 name: small-darts
@@ -122,6 +126,31 @@ def test_search_with_a_predictor_and_a_weight_is_la_darts(
     assert found[1]["predicted_ms"] < found[0]["predicted_ms"]
     assert found[0]["shortlist"][0]["rows_ms"] == pytest.approx(found[0]["predicted_ms"], rel=0.1)
     assert found[1]["latency_weight"] == 1e4
+
+
+def test_a_predictor_of_another_device_does_not_meet_this_ones_target(
+    folder: Path, space: Space, tmp_path: Path
+) -> None:
+    table = load_lut(folder / "lut.parquet")
+    (here,) = set(table.columns(["environment_id"])["environment_id"].to_pylist())
+    latency = ExpectedLatency(table, space)
+    points = list(dict.fromkeys(space.sample(np.random.default_rng(seed)) for seed in range(40)))
+    values = latency.price(points).numpy().astype(float)
+    measured = MeasuredTable(
+        folder / "lut.parquet", table, Wanted(space=str(folder / "small.yaml")), "floor", False
+    )
+    for environment in (here, "", "elsewhere"):
+        origin = Origin("latency_ms", "ms", len(points), environment_id=environment)
+        predictor = fit_family(knowledge_of(space), points, values, members=["additive"], origin=origin)
+        save_predictor(predictor, tmp_path / "p")
+        if environment != "elsewhere":
+            assert _Latency(measured, tmp_path / "p", "floor").price(points[:1])[0] > 0
+            continue
+        with pytest.raises(
+            HwprofError, match=f"is of environment elsewhere, .* of {here}; give"
+        ) as told:
+            _Latency(measured, tmp_path / "p", "floor")
+        assert "hwprof fit-predictor" in str(told.value)
 
 
 def test_what_cannot_be_asked_is_said(folder: Path, space: Space, tmp_path: Path) -> None:

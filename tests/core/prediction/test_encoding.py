@@ -1,5 +1,7 @@
 """Points, relaxed architectures and what does not fit the space."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -74,6 +76,16 @@ def test_the_same_space_at_another_batch_is_another_space(chain, encoding):
     encoding.require(chain)
     with pytest.raises(PredictionError, match="batch and dtype included"):
         encoding.require(chain.with_options(8, "float32"))
+
+
+def test_a_space_of_the_same_hash_whose_choices_stand_in_another_order_is_refused(chain, encoding):
+    """A damaged or edited folder: its weights would be another choice's."""
+    turned = (encoding.choices[0][::-1], *encoding.choices[1:])
+    with pytest.raises(PredictionError, match="of other positions or choices"):
+        replace(encoding, choices=turned).require(chain)
+    renamed = (encoding.positions[0] + "x", *encoding.positions[1:])
+    with pytest.raises(PredictionError, match="of other positions or choices"):
+        replace(encoding, positions=renamed).require(chain)
 
 
 def test_a_list_of_ops_has_nothing_to_predict(tmp_path):

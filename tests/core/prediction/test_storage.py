@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -61,6 +62,42 @@ def test_a_predictor_is_replaced_whole_and_other_files_never(predictors, tmp_pat
         save_predictor(predictors["additive"], folder / "thesis.tex")
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("weights.safetensors", "of a large model"),
+        ("predictor.json", "[1]"),
+        ("predictor.json", '{"years": "of work"}'),
+        ("predictor.json", "\x00"),
+    ],
+)
+def test_files_that_only_have_a_predictors_names_are_not_replaced(predictors, tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(PredictionError, match=f"holds no predictor, and its {name} would be lost; give"):
+        save_predictor(predictors["additive"], tmp_path)
+    assert [path.read_text() for path in tmp_path.iterdir()] == [content]
+
+
+def test_a_folder_of_a_predictors_file_name_is_not_removed(predictors, tmp_path):
+    save_predictor(predictors["additive"], tmp_path / "p")
+    (tmp_path / "p" / "weights.safetensors").unlink()
+    (tmp_path / "p" / "weights.safetensors").mkdir()
+    with pytest.raises(PredictionError, match=r"holds other files \(weights.safetensors\)"):
+        save_predictor(predictors["pairwise"], tmp_path / "p")
+
+
+def test_a_link_to_a_folder_stays_and_the_folder_it_leads_to_is_replaced(predictors, tmp_path):
+    save_predictor(predictors["additive"], tmp_path / "p")
+    (tmp_path / "link").symlink_to("p")
+    save_predictor(predictors["pairwise"], tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(os.listdir(tmp_path)) == ["link", "p"]
+    assert load_predictor(tmp_path / "p").member.name == "pairwise"
+    (tmp_path / "nowhere").symlink_to("nowhere")
+    with pytest.raises(PredictionError, match="is no folder"):
+        save_predictor(predictors["pairwise"], tmp_path / "nowhere")
+
+
 def refuse():
     raise OSError(28, "No space left on device")
 
@@ -96,11 +133,49 @@ def test_weights_of_another_space_or_that_are_not_finite_are_refused(predictors,
             load_predictor(tmp_path / "p")
 
 
+@pytest.mark.parametrize(
+    ("spot", "value"),
+    [
+        (("interval", "factor"), 10**400),
+        (("interval", "level"), 7),
+        (("interval", "level"), 0.4),
+        (("interval", "level"), True),
+        (("interval", "coverage"), -3),
+        (("member", "constant"), 10**400),
+        (("origin", "metric"), 5),
+        (("origin", "unit"), [1]),
+        (("origin", "networks"), 1.5),
+        (("origin", "noise_floor"), "small"),
+        (("origin", "environment_id"), None),
+        (("tried", 0, "member"), None),
+        (("tried", 0, "fit_s"), "long"),
+        (("tried", 0, "scores", "mean"), "x"),
+        (("tried", 0, "scores", "within"), {"1": "x"}),
+        (("test", "coverage"), 1.5),
+        (("test", "networks"), -1),
+    ],
+    ids=lambda part: ".".join(map(str, part)) if isinstance(part, tuple) else str(part)[:12],
+)
+def test_a_value_of_the_wrong_type_or_size_is_refused(predictors, tmp_path, spot, value):
+    save_predictor(predictors["additive"], tmp_path / "p")
+    path = tmp_path / "p" / "predictor.json"
+    data = json.loads(path.read_text())
+    inner = data
+    for key in spot[:-1]:
+        inner = inner[key]
+    assert inner[spot[-1]] != value
+    inner[spot[-1]] = value
+    path.write_text(json.dumps(data))
+    with pytest.raises(PredictionError, match="is no predictor, or damaged"):
+        load_predictor(tmp_path / "p")
+
+
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_damaged_folder_is_one_line_and_never_a_traceback(predictors, tmp_path, data):
     """Bytes changed in either file, and JSON values replaced by others."""
     folder = tmp_path / "p"
+    shutil.rmtree(folder, ignore_errors=True)
     save_predictor(predictors[data.draw(st.sampled_from(MEMBERS))], folder)
     path = folder / data.draw(st.sampled_from(storage_module.FILES))
     content = bytearray(path.read_bytes())

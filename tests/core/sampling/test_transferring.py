@@ -1,5 +1,7 @@
 """From other devices' tables to a predictor of a new device, measuring included."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -50,13 +52,19 @@ def test_measured_networks_are_used_again_and_further_ones_are_others(
     assert again.foreseen == made.foreseen
 
 
-def test_transferred_predictor_is_kept_and_is_a_source(transferred, part_wanted, tmp_path):
+def test_transferred_predictor_is_kept_and_is_a_source_for_other_devices(
+    transferred, part_wanted, tmp_path
+):
     path, made = transferred
     folder = tmp_path / "p"
     save_predictor(made.predictor, folder)
     points = [list(point) for point in made.next_points[:3]] or [[0] * 7]
     found = load_predictor(folder).predict(points).value
     np.testing.assert_array_equal(found, made.predictor.predict(points).value)
+    with pytest.raises(PredictionError, match="fitted on the target's own networks"):
+        transfer([folder], path, part_wanted)
+    origin = replace(made.predictor.origin, environment_id="another device")
+    save_predictor(replace(made.predictor, origin=origin), folder)
     assert transfer([folder], path, part_wanted).sources == (str(folder),)
 
 

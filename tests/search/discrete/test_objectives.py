@@ -5,6 +5,8 @@ import pytest
 from hwprof.errors import LutError
 from hwprof.search.discrete.errors import ObjectiveError
 from hwprof.search.discrete.objectives import CONSTANT_AFTER, Objective, Objectives
+from hwprof.search.discrete.quantities import user_objective
+from hwprof.space import load_space
 
 
 def one(function):
@@ -60,3 +62,32 @@ def test_an_objective_that_never_changes_is_refused_after_some_networks():
 def test_objectives_are_one_or_more_different_ones(names):
     with pytest.raises(ObjectiveError, match="one or more different"):
         Objectives([Objective(name, lambda point: 0.0) for name in names])
+
+
+def test_an_objective_that_exits_is_an_error_and_not_the_end_of_the_program():
+    def exits(point):
+        raise SystemExit(0)
+
+    with pytest.raises(ObjectiveError, match=r"mine raised SystemExit for network \[3\]"):
+        one(exits).values((3,))
+
+
+@pytest.mark.parametrize("value", ["3.51", b"3.51"])
+def test_text_that_reads_like_a_number_is_no_value(value):
+    with pytest.raises(ObjectiveError, match=r"mine is b?'3.51' for network \[3\]; .* a finite number"):
+        one(lambda point: value).values((3,))
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("def score(:", "SyntaxError: "),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("raise SystemExit(0)", "SystemExit: 0"),
+    ],
+)
+def test_a_module_that_fails_at_import_is_one_line(source, told, tmp_path, monkeypatch):
+    (tmp_path / "broken_objective.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ObjectiveError, match=f"'broken_objective:score' cannot be imported: {told}"):
+        user_objective("broken_objective:score", load_space("tiny"), larger_is_better=False)

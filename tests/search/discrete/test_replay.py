@@ -54,3 +54,21 @@ def test_a_file_that_is_no_such_table_is_refused(nb201, tmp_path):
     pq.write_table(pa.table({"ms": [1.0]}), path)
     with pytest.raises(ObjectiveError, match="has no column 'arch'; it has ms"):
         read_replay(path, nb201)
+
+
+@pytest.mark.parametrize(
+    ("column", "told"),
+    [([1, 2], "of type int64, not text"), ([None, None], "of type null"), (["", None], "1 of 2 rows")],
+)
+def test_architectures_that_are_not_all_text_are_refused(nb201, tmp_path, column, told):
+    path = tmp_path / "known.parquet"
+    pq.write_table(pa.table({"arch": column, "ms": [1.0, 2.0]}), path)
+    with pytest.raises(ObjectiveError, match=told):
+        read_replay(path, nb201)
+
+
+def test_architectures_may_be_a_dictionary_column(nb201, tmp_path):
+    path = tmp_path / "known.parquet"
+    straight = string_from_point(nb201, (0, 0, 0, 0, 3, 0, 0, 0, 0, 0))
+    pq.write_table(pa.table({"arch": pa.array([straight]).dictionary_encode(), "ms": [1.0]}), path)
+    assert len(read_replay(path, nb201).points) == 1

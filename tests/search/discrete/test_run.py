@@ -62,6 +62,31 @@ def test_a_journal_of_another_search_is_refused_with_what_differs(tmp_path, deci
         Journal(path, {**SETTINGS, "seed": 1})
 
 
+def test_a_setting_of_a_group_is_named_with_its_group(tmp_path, decisions, objectives):
+    path = tmp_path / "journal.jsonl"
+    first = {**SETTINGS, "sha256": {"--replay": "a", "mine:score": "b"}}
+    run_search(search(decisions), objectives, 20, journal=Journal(path, first))
+    with pytest.raises(HwprofError, match="a search with sha256 of mine:score 'b', not 'c'"):
+        Journal(path, {**first, "sha256": {"--replay": "a", "mine:score": "c"}})
+
+
+@pytest.mark.parametrize(
+    "values", ["[NaN]", "[Infinity]", '["1.5"]', '"12"', "[null]", "[1" + "0" * 400 + "]"]
+)
+def test_a_journal_with_a_value_that_is_no_finite_number_is_damaged(tmp_path, values):
+    path = tmp_path / "journal.jsonl"
+    path.write_text(json.dumps(SETTINGS) + f'\n{{"point": [0], "values": {values}}}\n')
+    with pytest.raises(HwprofError, match="is damaged"):
+        Journal(path, SETTINGS)
+
+
+def test_a_journal_with_another_number_of_values_is_damaged(tmp_path, decisions, objectives):
+    path = tmp_path / "journal.jsonl"
+    path.write_text(json.dumps(SETTINGS) + '\n{"point": [0, 1], "values": [1.0]}\n')
+    with pytest.raises(HwprofError, match=r"is damaged \(network \[0, 1\] has 1 values, not 2\)"):
+        run_search(search(decisions), objectives, 20, journal=Journal(path, SETTINGS))
+
+
 @pytest.mark.parametrize("content", [b"[]\n", b"{\n", b'{"seed": 0}\n{"point": 3}\n', b"\n", b""])
 def test_a_damaged_journal_is_an_error(tmp_path, content):
     path = tmp_path / "journal.jsonl"
