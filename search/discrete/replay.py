@@ -98,7 +98,7 @@ def _texts(column: pa.ChunkedArray, path: Path) -> list[str]:
             f"{path} has a column {ARCHITECTURE!r} of type {kind}, not text; store architecture strings "
             "of NAS-Bench-201 there"
         )
-    texts = column.to_pylist()
+    texts: list[str] = column.to_pylist()
     if None in texts:
         raise ObjectiveError(
             f"{path} has no architecture in {texts.count(None)} of {len(texts)} rows (first: row "
