@@ -48,6 +48,7 @@ MAY_IMPORT = {
     "hwprof.search.discrete": FIRST
     | {
         "hwprof.lut",
+        "hwprof.composition",
         "hwprof.prediction",
         "hwprof.search.cells",
         "hwprof.search.data",

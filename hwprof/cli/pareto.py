@@ -181,7 +181,6 @@ def _hashes(
     allow_unstable: bool,
 ) -> dict[str, str]:
     """Of what the objectives' values come from: objective or option -> sha256 (hex)."""
-    from hwprof.composition.composition import COLUMN_OF
     from hwprof.lut.places.cache import file_sha256
     from hwprof.search.discrete.quantities import ENERGY, LARGER, LATENCY
     from hwprof.search.discrete.sources import objective_sha256, rows_sha256
@@ -195,7 +194,7 @@ def _hashes(
             # The table's own hash will not do: measuring the shortlist adds rows to it.
             found[name] = rows_sha256(
                 table, measured.space.ops(),
-                COLUMN_OF[measured.statistic] if name == LATENCY else "energy_mj",
+                measured.statistic if name == LATENCY else "energy_mj",
                 environment=measured.environment_id, cache=measured.wanted.cache or "warm",
                 allow_unstable=allow_unstable,
                 composition=measured.latency.composition if name == LATENCY else None,

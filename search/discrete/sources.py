@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from hwprof.composition.composition import Composition
+from hwprof.composition.composition import COLUMN_OF, Composition
 from hwprof.composition.edges import pair_latencies_ms
 from hwprof.lut import Lut
 from hwprof.lut.places.cache import file_sha256
@@ -19,7 +19,7 @@ from hwprof.search.discrete.quantities import COLUMN, LARGER, PREDICTOR
 def rows_sha256(
     table: Lut,
     ops: Sequence[OpSpec],
-    column: str,
+    quantity: str,
     *,
     environment: str,
     cache: str,
@@ -30,11 +30,18 @@ def rows_sha256(
     its coefficients and the pairs that it reads. Other rows, such as those of networks that were
     measured since, leave it as it is.
 
+    Args:
+        quantity: a statistic of the latency (`floor`, `p50`), or a column.
+
     Raises:
         MissingRow: an op has no usable row.
     """
     values = table.latencies_ms(
-        ops, column, environment=environment, cache=cache, allow_unstable=allow_unstable
+        ops,
+        COLUMN_OF.get(quantity, quantity),
+        environment=environment,
+        cache=cache,
+        allow_unstable=allow_unstable,
     )
     found: list[object] = [sorted(zip((op.op_id for op in ops), values.tolist(), strict=True))]
     if composition is not None:
