@@ -98,11 +98,12 @@ def _texts(column: pa.ChunkedArray, path: Path) -> list[str]:
             f"{path} has a column {ARCHITECTURE!r} of type {kind}, not text; store architecture strings "
             "of NAS-Bench-201 there"
         )
-    texts: list[str] = column.to_pylist()
-    if None in texts:
+    found: list[str | None] = column.to_pylist()
+    texts = [text for text in found if text is not None]
+    if len(texts) < len(found):
         raise ObjectiveError(
-            f"{path} has no architecture in {texts.count(None)} of {len(texts)} rows (first: row "
-            f"{texts.index(None)}); leave those rows out"
+            f"{path} has no architecture in {len(found) - len(texts)} of {len(found)} rows (first: row "
+            f"{found.index(None)}); leave those rows out"
         )
     return texts
 
