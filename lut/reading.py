@@ -28,7 +28,7 @@ from hwprof.lut.guard.limits import (
     too_large,
 )
 from hwprof.lut.guard.metadata import check_shape, parse
-from hwprof.lut.guard.text import shown
+from hwprof.lut.guard.text import listed, shown
 from hwprof.lut.schema import (
     COLUMNS,
     KEY,
@@ -256,10 +256,8 @@ def _check_schema(path: Path, schema: pa.Schema, columns: tuple[Column, ...]) ->
     if missing := [name for name in names if name not in schema.names]:
         raise LutError(f"{path} lacks the columns {', '.join(missing)} of schema 1; {DAMAGED}")
     if unknown := [shown(name) for name in schema.names if name not in names]:
-        more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
         raise LutError(
-            f"{path} has columns that schema 1 does not know: {', '.join(unknown[:NAMED])}{more}; "
-            "drop them"
+            f"{path} has columns that schema 1 does not know: {listed(unknown, NAMED)}; drop them"
         )
     if len(schema.names) > len(names):
         twice = next(name for name in names if schema.names.count(name) > 1)

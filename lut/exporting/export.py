@@ -12,6 +12,7 @@ from hwprof.errors import HwprofError, LutError
 from hwprof.lut.exporting.files import write_csv, write_folder, write_json, write_text
 from hwprof.lut.exporting.keys import ofa_keys, proxylessnas_keys, s3nas_names
 from hwprof.lut.exporting.numbers import shortest
+from hwprof.lut.guard.text import listed
 from hwprof.lut.missing import environment_list
 from hwprof.lut.schema import COLUMNS, USABLE_STATES
 from hwprof.lut.table import Lut, load_lut
@@ -128,8 +129,7 @@ def _check_choice(lut: Lut, only: Mapping[str, str]) -> None:
 
 
 def _listed(values: list[str]) -> str:
-    more = f" and {len(values) - NAMED} more" if len(values) > NAMED else ""
-    return f"{', '.join(values[:NAMED]) or 'none'}{more}"
+    return listed(values, NAMED) or "none"
 
 
 def _entries(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +27,17 @@ def shown(value: object, length: int = SHOWN) -> str:
     """A value of a file, for an error's one line: visible and cut."""
     text = visible(" ".join(str(value).split()))
     return text if len(text) <= length else f"{text[:length]}..."
+
+
+def listed(words: Sequence[str], most: int, count: int | None = None) -> str:
+    """The first few of several things, for one line: `a, b, c and 4 more`.
+
+    Args:
+        count: how many there are, where `words` does not hold them all.
+    """
+    count = len(words) if count is None else count
+    first = ", ".join(words[:most])
+    return f"{first} and {count - most} more" if count > most else first
 
 
 def check_text(column: pa.ChunkedArray, longest_bytes: int) -> None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hwprof.errors import LutError
+from hwprof.lut.guard.text import listed
 from hwprof.lut.importing.guarded import MAX_BYTES, csv_rows, parse_json, plain, read_text, shown
 
 NAME_COLUMNS = ("arch", "arch_str", "architecture", "op", "key", "block")
@@ -94,8 +95,7 @@ def energy_of(metric: str) -> str:
 
 
 def _choice(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return f"{', '.join(plain(name) for name in names[:MAX_NAMED])}{more}"
+    return listed([plain(name) for name in names[:MAX_NAMED]], MAX_NAMED, len(names))
 
 
 def _head(source: Path) -> bytes:
@@ -232,5 +232,4 @@ def _number(cell: str) -> float | str | None:
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(shown(name) for name in names[:MAX_NAMED]) + more
+    return listed([shown(name) for name in names[:MAX_NAMED]], MAX_NAMED, len(names))

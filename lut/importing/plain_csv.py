@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hwprof.errors import HwprofError, LutError
+from hwprof.lut.guard.text import listed
 from hwprof.lut.importing.entries import Entry, Part, Read, latency_ms
 from hwprof.lut.importing.guarded import csv_rows, parse_json, plain, shown
 from hwprof.lut.importing.request import DTYPE_DOUBT, SPREAD_DOUBT, Request
@@ -119,10 +120,9 @@ def _check_state(state: str | None) -> None:
 def _check_one(column: str, values: set[str], source: Path) -> None:
     """Raises LutError for values of several environments or cache states."""
     if len(values) > 1:
-        named = ", ".join(plain(value) for value in sorted(values)[:NAMED])
-        more = f" and {len(values) - NAMED} more" if len(values) > NAMED else ""
+        named = listed([plain(value) for value in sorted(values)[:NAMED]], NAMED, len(values))
         raise LutError(
-            f"{source} has rows of {len(values)} values of {column} ({named}{more}), whose numbers are "
+            f"{source} has rows of {len(values)} values of {column} ({named}), whose numbers are "
             "not of one kind; keep the lines of one, or put hwprof's own tables together as Parquet "
             "files with `hwprof lut merge`"
         )

@@ -15,6 +15,7 @@ from hwprof import __version__
 from hwprof.environment import Environment
 from hwprof.errors import HwprofError, LutError
 from hwprof.lut.guard.metadata import parse
+from hwprof.lut.guard.text import listed
 from hwprof.lut.importing.entries import Entry, Network, Part, Read
 from hwprof.lut.importing.request import DEFAULT_THREADS
 from hwprof.lut.rows import null_row, op_columns
@@ -190,8 +191,7 @@ def _reason(entries: list[Entry]) -> str:
     words = [f"{entry.name} ({entry.told})" for entry in entries[:NAMED_ENTRIES]]
     if len(entries) == 1:
         return words[0][:MAX_REASON]
-    more = f" and {len(entries) - NAMED_ENTRIES} more" if len(entries) > NAMED_ENTRIES else ""
-    return f"median of {len(entries)}: {', '.join(words)}{more}"[:MAX_REASON]
+    return f"median of {len(entries)}: {listed(words, NAMED_ENTRIES, len(entries))}"[:MAX_REASON]
 
 
 def _environment(part: Part, where: str) -> Environment:

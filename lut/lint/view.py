@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from hwprof.lut.guard.text import listed as text_listed
 from hwprof.lut.schema import USABLE_STATES
 from hwprof.lut.table import Lut
 
@@ -117,8 +118,7 @@ class View:
 
 def listed(first: Sequence[str], count: int) -> str:
     """The first few of `count` things in words: `a, b, c and 4 more`."""
-    words = ", ".join(first[:NAMED])
-    return f"{words} and {count - NAMED} more" if count > NAMED else words
+    return text_listed(first, NAMED, count)
 
 
 def counted(count: int, noun: str) -> str:
