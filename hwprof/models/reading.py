@@ -106,8 +106,9 @@ def _checked(proto: onnx.ModelProto, name: str) -> Model:
     _check_inputs(proto, name)
     light, values = _without_weights(proto, name)
     inferred = _inferred(light, name)
-    _check_layers(proto, inferred, name)
-    return _built(proto, inferred, values, name)
+    shapes = _shapes(proto, inferred)
+    _check_layers(proto, inferred, shapes, name)
+    return _built(proto, shapes, values, name)
 
 
 def _inferred(light: onnx.ModelProto, name: str) -> onnx.ModelProto:
@@ -135,7 +136,20 @@ def _check_lengths(inferred: onnx.ModelProto, name: str) -> None:
             )
 
 
-def _check_layers(proto: onnx.ModelProto, inferred: onnx.ModelProto, name: str) -> None:
+def _shapes(proto: onnx.ModelProto, inferred: onnx.ModelProto) -> dict[str, Shape]:
+    """Of all tensors whose shape is fixed."""
+    graph = inferred.graph
+    shapes: dict[str, Shape] = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        kind = value.type.tensor_type
+        if kind.HasField("shape") and all(d.HasField("dim_value") for d in kind.shape.dim):
+            shapes[value.name] = tuple(d.dim_value for d in kind.shape.dim)
+    return shapes
+
+
+def _check_layers(
+    proto: onnx.ModelProto, inferred: onnx.ModelProto, shapes: Mapping[str, Shape], name: str
+) -> None:
     """What shape inference lets pass: operators that no runtime takes, and several element types, which
     rows of one do not price."""
     import onnx
@@ -144,11 +158,9 @@ def _check_layers(proto: onnx.ModelProto, inferred: onnx.ModelProto, name: str) 
     context.ir_version = max(proto.ir_version, 4)
     context.opset_imports = {opset.domain: opset.version for opset in proto.opset_import}
     kinds = {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
-    shapes = {tensor.name: list(tensor.dims) for tensor in proto.graph.initializer}
     graph = inferred.graph
     for value in (*graph.input, *graph.value_info, *graph.output):
         kinds[value.name] = value.type.tensor_type.elem_type
-        shapes.setdefault(value.name, [d.dim_value for d in value.type.tensor_type.shape.dim])
     weights = {tensor.name for tensor in proto.graph.initializer}
     first = next((kinds.get(v.name, 0) for v in proto.graph.input if v.name not in weights), 0)
     for node in proto.graph.node:
@@ -168,12 +180,12 @@ def _check_layers(proto: onnx.ModelProto, inferred: onnx.ModelProto, name: str) 
             )
         if node.op_type == "Conv" and len(node.input) > 1:
             groups = next((a.i for a in node.attribute if a.name == "group"), 1)
-            source, weight = (shapes.get(tensor, []) for tensor in node.input[:2])
+            source, weight = (shapes.get(tensor, ()) for tensor in node.input[:2])
             known = len(source) > 1 and len(weight) > 1 and source[1] > 0 < weight[1]
             if groups < 1 or (known and (source[1] != groups * weight[1] or weight[0] % groups)):
                 raise ModelError(
-                    f"{label} has {groups} groups for weights of shape {tuple(weight[:MAX_RANK])} and "
-                    f"an input of shape {tuple(source[:MAX_RANK])}; export the model again"
+                    f"{label} has {groups} groups for weights of shape {weight[:MAX_RANK]} and "
+                    f"an input of shape {source[:MAX_RANK]}; export the model again"
                 )
 
 
@@ -264,17 +276,9 @@ def _without_weights(
     return light, values
 
 
-def _built(
-    proto: onnx.ModelProto, inferred: onnx.ModelProto, values: dict[str, Any], name: str
-) -> Model:
+def _built(proto: onnx.ModelProto, shapes: dict[str, Shape], values: dict[str, Any], name: str) -> Model:
     import onnx
 
-    graph = inferred.graph
-    shapes: dict[str, Shape] = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        kind = value.type.tensor_type
-        if kind.HasField("shape") and all(d.HasField("dim_value") for d in kind.shape.dim):
-            shapes[value.name] = tuple(d.dim_value for d in kind.shape.dim)
     constants = {tensor.name for tensor in proto.graph.initializer}
     nodes = []
     for node in proto.graph.node:
