@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hwprof.cli.validation import seed_option
+
 if TYPE_CHECKING:
     from hwprof.prediction import Predictor
     from hwprof.prediction.scores import Scores
@@ -27,13 +29,7 @@ MAX_POINTS_BYTES = 256 << 20
     "default: all that can be fitted.",
 )
 @click.option("--networks", type=int, help="Fit on so many; the rest tests the predictor. Default: all.")
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Of folds, of --networks, of the regressors.",
-)
+@seed_option("Of folds, of --networks, of the regressors.")
 @click.option("--level", default=0.9, show_default=True, help="Share of truths that the intervals hold.")
 @click.option("--environment", help="Environment id of the networks, where the table has several.")
 @click.option(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hwprof.cli.validation import narrowing
+from hwprof.cli.validation import narrowing, seed_option
 from hwprof.errors import BackendUnavailable, HwprofError
 
 if TYPE_CHECKING:
@@ -48,10 +48,7 @@ NOTE_EVERY = 50
     "--search", "name", default="tnd-nas", show_default=True, help="tnd-nas, nsga2, random or penalty."
 )
 @click.option("--queries", default=500, show_default=True, help="Networks to evaluate.")
-@click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(min=0),
-    help="Of everything that is drawn.",
-)  # fmt: skip
+@seed_option("Of everything that is drawn.")
 @click.option(
     "--statistic", default="floor", show_default=True, help="What latency means: floor or p50."
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hwprof.cli.build import Duration
-from hwprof.cli.validation import INTERRUPTED, narrowing
+from hwprof.cli.validation import INTERRUPTED, narrowing, seed_option
 
 if TYPE_CHECKING:
     from hwprof.sampling.sample import Sampled, Step
@@ -33,13 +33,7 @@ ENDED = {
     show_default=True,
     help="Stop when the mean relative error is below this with 95 %; 0.02 is 2 %.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Which networks are candidates.",
-)
+@seed_option("Which networks are candidates.")
 @narrowing
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @click.pass_context

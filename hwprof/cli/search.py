@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hwprof.cli.searching import Curves, MeasuredTable, about, latencies, shortlist_lines, shortlist_of
-from hwprof.cli.validation import narrowing
+from hwprof.cli.validation import narrowing, seed_option
 from hwprof.errors import BackendUnavailable, HwprofError, SpaceError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ MJ_PER_KWH = 3.6e9
 @click.option(
     "--statistic", default="floor", show_default=True, help="What the target means: floor or p50."
 )
-@click.option("--seed", default=0, show_default=True, help="Of everything that is drawn.")
+@seed_option("Of everything that is drawn.")
 @click.option(
     "--size",
     default="auto",

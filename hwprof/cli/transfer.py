@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hwprof.cli.validation import INTERRUPTED, narrowing
+from hwprof.cli.validation import INTERRUPTED, narrowing, seed_option
 
 if TYPE_CHECKING:
     from hwprof.prediction.transfer import Transfer
@@ -22,13 +22,7 @@ SHOWN = (3, 10, 30, 100)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
 @click.option("--metric", default="latency_ms", show_default=True, help="Column to predict.")
 @click.option("--level", default=0.9, show_default=True, help="Share of truths that the interval holds.")
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Which networks may be chosen.",
-)
+@seed_option("Which networks may be chosen.")
 @click.option(
     "--measure",
     type=click.IntRange(min=1),

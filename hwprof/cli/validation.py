@@ -23,6 +23,11 @@ INTERRUPTED = 130
 OF_NETWORKS = ("networks", "statistic", "fit_networks", "measured_in", "allow_unstable", "plot")
 
 
+def seed_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`--seed`, whose help says what is drawn by it."""
+    return click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help=what)
+
+
 def narrowing(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say which rows of a table are meant, and how to measure more of them."""
     options = (
@@ -61,7 +66,7 @@ def narrowing(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("calibrate")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--networks", default=20, show_default=True, help="How many networks to fit on.")
-@click.option("--seed", default=0, show_default=True, help="Which networks are drawn.")
+@seed_option("Which networks are drawn.")
 @click.option(
     "--model",
     default="auto",
@@ -102,7 +107,7 @@ def calibrate(
 @click.command("validate")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--networks", default=100, show_default=True, help="How many networks to hold out.")
-@click.option("--seed", default=0, show_default=True, help="Which networks are drawn.")
+@seed_option("Which networks are drawn.")
 @click.option(
     "--statistic",
     default="floor",
