@@ -164,6 +164,32 @@ def test_the_multiplier_moves_only_where_it_is_trained_and_is_kept_in_a_checkpoi
     assert make_loss("log_hinge", 10.0).state_dict() == {}
 
 
+def latencies_of_slow_gates(loss: Any, start: float, steps: int) -> list[float]:
+    """A search whose latency moves by at most a fortieth of the target a step, as where few gates may
+    flip; the task itself wants it slow."""
+    latency, seen = start, []
+    for _ in range(steps):
+        now = torch.tensor(latency, requires_grad=True)
+        loss.total(-0.2 * now, now).backward()
+        assert now.grad is not None
+        latency = max(0.1, latency - 0.025 * now.grad.sign().item())
+        seen.append(latency)
+    return seen
+
+
+def test_a_search_from_six_times_its_target_ended_at_a_third_by_what_it_had_learnt_on_the_way() -> None:
+    seen = latencies_of_slow_gates(make_loss("multiplier", 1.0), 6.0, 600)
+    assert min(seen) > 0.5
+    assert all(abs(latency - 1.0) < 0.1 for latency in seen[-100:])
+    endless = make_loss("multiplier", 1.0, reach=1e9)
+    assert latencies_of_slow_gates(endless, 6.0, 600)[-1] < 0.5
+
+
+def test_a_reach_of_0_is_refused() -> None:
+    with pytest.raises(HwprofError, match="reach must be above 0, got 0"):
+        make_loss("multiplier", 1.0, reach=0.0)
+
+
 def test_its_gradient_is_that_of_the_multiplier_before_the_step() -> None:
     loss = make_loss("multiplier", 10.0, rate=1.0, damping=0.0)
     latency = torch.tensor(15.0, requires_grad=True)
