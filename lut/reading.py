@@ -28,7 +28,6 @@ from hwprof.lut.guard.limits import (
     too_large,
 )
 from hwprof.lut.guard.metadata import check_shape, parse
-from hwprof.lut.guard.text import listed, shown
 from hwprof.lut.schema import (
     COLUMNS,
     KEY,
@@ -39,6 +38,7 @@ from hwprof.lut.schema import (
     Column,
 )
 from hwprof.lut.versions import as_today, as_written
+from hwprof.text import listed, shown
 
 PREFIX = "hwprof."
 SIGNATURE = "signature"

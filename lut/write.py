@@ -15,13 +15,14 @@ import pyarrow.compute as pc
 from hwprof.environment import Environment
 from hwprof.errors import LutError
 from hwprof.lut.files import Stamp, stamp_of
-from hwprof.lut.guard.text import ARROW_CONTROLS, shown
+from hwprof.lut.guard.text import ARROW_CONTROLS
 from hwprof.lut.partial import PartialFile, put_in_place
 from hwprof.lut.reading import open_table, open_visits, visits_path_of
 from hwprof.lut.rows import check_table, check_visits, conform, rows_to_table
 from hwprof.lut.schema import COLUMNS, KEY, METADATA, ORDER, VISIT_COLUMNS, VISITS_ORDER, Column
 from hwprof.lut.table import load_lut
 from hwprof.stats import INTERVAL_LEVEL
+from hwprof.text import shown
 
 GIVEN = (
     "spaces", "environments", "composition", "validation", "licence", "title", "authors", "merged",

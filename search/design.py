@@ -149,7 +149,7 @@ def distribute(latencies_ms: Sequence[float], blocks: int) -> tuple[int, ...]:
     is left; of equal remainders the later stage is served first.
 
     Raises:
-        SpaceError: fewer blocks than stages, or more than a space may have.
+        SpaceError: fewer blocks than stages, or more than a space, or a stage of it, may have.
     """
     count = len(latencies_ms)
     if not count <= blocks <= count * MAX_BLOCKS:
@@ -172,6 +172,12 @@ def distribute(latencies_ms: Sequence[float], blocks: int) -> tuple[int, ...]:
     by_remainder = sorted(shares, key=lambda n: (shares[n] % 1, n), reverse=True)
     for n in by_remainder[: blocks - sum(depths)]:
         depths[n] += 1
+    most = max(depths)
+    if most > MAX_BLOCKS:
+        raise SpaceError(
+            f"stage {depths.index(most) + 1} would get {most} of {blocks} blocks, and a space file "
+            f"allows {MAX_BLOCKS} in a stage; give fewer blocks, about {blocks * MAX_BLOCKS // most}"
+        )
     return tuple(depths)
 
 

@@ -21,7 +21,7 @@ from hwprof.ops import OpSpec
 from hwprof.search.edges import edges_of
 from hwprof.search.expectation import Expectation
 from hwprof.search.spread import row_spread
-from hwprof.space import Space
+from hwprof.space import Choice, Space
 
 
 class ExpectedLatency(Expectation):
@@ -114,6 +114,29 @@ class ExpectedLatency(Expectation):
         self._exact = exact
         self._pricer = pricer
 
+    def bounds(self) -> tuple[float, float]:
+        """Latency of the fastest and of the slowest network, without `sigmas`."""
+        ends = []
+        for best in (min, max):
+            # By what ran last: only an edge makes a choice depend on it.
+            latencies: dict[OpSpec | None, float] = {None: 0.0}
+            for position, exact in zip(self.space.positions, self._exact, strict=True):
+                longer: dict[OpSpec | None, float] = {}
+                for choice, own in zip(position.choices, exact, strict=True):
+                    for last, before in latencies.items():
+                        end = choice.ops[-1] if choice.ops else last
+                        total = before + own + self._edge(last, choice)
+                        key = end if self._edges is not None else None
+                        longer[key] = best(total, longer.get(key, total))
+                latencies = longer
+            ends.append(self.border + best(latencies.values()))
+        return ends[0], ends[1]
+
+    def _edge(self, last: OpSpec | None, choice: Choice) -> float:
+        if last is None or not choice.ops or self._edges is None or self._pricer is None:
+            return 0.0
+        return self._pricer.edge_ms(last, choice.ops[0])
+
     def breakdown(self, point: Sequence[int]) -> list[tuple[str, str, float]]:
         """(position, choice label, latency) for each position of one network, exactly as tabled; with a
         composition each with its edge to the one before, then what the network's borders add; with
@@ -128,11 +151,8 @@ class ExpectedLatency(Expectation):
         for position, choice, latencies, index in zip(
             self.space.positions, chosen, self._exact, point, strict=True
         ):
-            edge_ms = 0.0
-            if choice.ops:
-                if last is not None and self._edges is not None and self._pricer is not None:
-                    edge_ms = self._pricer.edge_ms(last, choice.ops[0])
-                last = choice.ops[-1]
+            edge_ms = self._edge(last, choice)
+            last = choice.ops[-1] if choice.ops else last
             parts.append((position.name, choice.label, latencies[index] + edge_ms))
         if self.composition is not None:
             parts.append(("network", "input and output", self.border))

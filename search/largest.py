@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,7 +142,7 @@ def largest_network(
     widths = [len(position.choices) for position in space.positions]
     if widths != [len(s) for s in scores] or widths != [len(c) for c in costs.choices_ms]:
         raise SpaceError(f"{space.name} wants a score and a cost for each choice of each position")
-    check_target(space, costs, target_ms)
+    check_target(space, (costs.fastest_ms, costs.slowest_ms), target_ms)
     steps = max(1, min(steps, MAX_KEPT // len(widths)))
     step_ms = max(0.0, target_ms - costs.fastest_ms) / steps
     extra = [np.array(c) - min(c) for c in costs.choices_ms]
@@ -161,20 +162,30 @@ def largest_network(
     )
 
 
-def check_target(space: Space, costs: AdditiveCosts, target_ms: float) -> None:
+def check_target(space: Space, bounds_ms: tuple[float, float], target_ms: float) -> None:
     """Raise where no network of the space can be near the target.
 
+    Args:
+        bounds_ms: of the fastest and the slowest network.
+
     Raises:
-        SpaceError: names the fastest and the slowest network's latency.
+        SpaceError: names both, rounded to the inside, so that either may be given as a target.
     """
-    low, high = costs.fastest_ms, costs.slowest_ms
+    low, high = bounds_ms
     if low * (1 - _SAME) <= target_ms <= high * (1 + _SAME):
         return
     where = "below the fastest" if target_ms < low else "above the slowest"
     raise SpaceError(
-        f"target {target_ms:g} ms is {where} network of {space.name}: they take {low:.4g} to {high:.4g} "
-        "ms by this table; give a target between"
+        f"target {target_ms:g} ms is {where} network of {space.name}: they take "
+        f"{_digits(low, ROUND_CEILING)} to {_digits(high, ROUND_FLOOR)} ms by this table; give a target "
+        "between"
     )
+
+
+def _digits(value: float, rounding: str) -> str:
+    """Four of them."""
+    exact = Decimal(value)
+    return f"{float(exact.quantize(Decimal(1).scaleb(exact.adjusted() - 3), rounding)):g}"
 
 
 def _in_steps(

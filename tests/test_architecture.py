@@ -18,10 +18,11 @@ FOLDERS = {
 
 # Layer -> layers it may import. A module belongs to the longest prefix that fits.
 FIRST = {"hwprof", "hwprof.errors", "hwprof.graph", "hwprof.ops", "hwprof.space", "hwprof.stats",
-         "hwprof.environment", "hwprof.machine"}  # fmt: skip
+         "hwprof.environment", "hwprof.machine", "hwprof.text"}  # fmt: skip
 MAY_IMPORT = {
     "hwprof.errors": set(),
     "hwprof.stats": set(),
+    "hwprof.text": set(),
     "hwprof.graph": {"hwprof.errors"},
     "hwprof.ops": {"hwprof.errors", "hwprof.graph"},
     "hwprof.space": {"hwprof.errors", "hwprof.graph", "hwprof.ops"},
@@ -44,7 +45,7 @@ MAY_IMPORT = {
         "hwprof.search.supernet",
     },
     "hwprof.search.cells": FIRST | {"hwprof.search", "hwprof.search.data", "hwprof.search.supernet"},
-    "hwprof.search.data": {"hwprof.errors"},
+    "hwprof.search.data": {"hwprof.errors", "hwprof.text"},
     "hwprof.search.discrete": FIRST
     | {
         "hwprof.lut",

@@ -147,7 +147,7 @@ def _only(table: Lut, wanted: dict[str, Sequence[str]]) -> Lut:
 
 
 def _info_lines(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    from hwprof.lut.guard.text import visible
+    from hwprof.text import visible
 
     def share(value: float | None) -> str:
         return "no rows" if value is None else f"{value:.1%}"

@@ -74,7 +74,7 @@ def _progress() -> Callable[[int, int], None]:
 
 
 def _text(made: Merged) -> str:
-    from hwprof.lut.guard.text import visible
+    from hwprof.text import visible
 
     lines = [f"{made.out}: {made.rows} rows of {len(made.sources)} tables"]
     lines += [f"  {source.origin} {source.rows} rows: {source.path}" for source in made.sources[:SHOWN]]

@@ -189,7 +189,7 @@ def _refuse_store_options(**options: Any) -> None:
 
 def _print_columns(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     """Aligned columns, nothing cut off, all visible."""
-    from hwprof.lut.guard.text import visible
+    from hwprof.text import visible
 
     rows = [tuple(visible(cell) for cell in row) for row in rows]
     widths = [max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))]

@@ -192,7 +192,7 @@ def _hashes(
             found[name] = rows_sha256(
                 table, measured.space.ops(),
                 measured.statistic if name == LATENCY else "energy_mj",
-                environment=measured.environment_id, cache=measured.wanted.cache or "warm",
+                environment=measured.environment_id, cache=measured.cache,
                 allow_unstable=allow_unstable,
                 composition=measured.latency.composition if name == LATENCY else None,
             )  # fmt: skip

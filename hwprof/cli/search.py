@@ -5,25 +5,27 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hwprof.cli.searching import Curves, MeasuredTable, about, latencies, shortlist_lines, shortlist_of
-from hwprof.cli.validation import narrowing, seed_option
-from hwprof.errors import BackendUnavailable, HwprofError, SpaceError
+from hwprof.cli.validation import is_given, narrowing, seed_option
+from hwprof.errors import BackendUnavailable, HwprofError
 
 if TYPE_CHECKING:
+    from hwprof.search.engine.folder import SearchFolder
     from hwprof.search.engine.search import FoundNetwork
     from hwprof.search.engine.settings import Schedule, SearchSettings
 
 Point = tuple[int, ...]
-PARAMS = "params"
 PACKAGES = ("torch", "safetensors", "PIL", "tensorboard")
 MJ_PER_KWH = 3.6e9
+OF_TRAINING = ("size", "train_epochs", "device", "loss", "warm")
 
 
 @click.command("search")
@@ -96,6 +98,10 @@ def search(
         raise click.UsageError(
             "give --data (images to train on) or --proxy (another source of accuracy), one of them"
         )
+    if train_epochs is not None and not isfinite(train_epochs):
+        raise click.UsageError(f"--train-epochs must be a number, 0 or more, got {train_epochs}")
+    if proxy is not None:
+        _refuse_given(OF_TRAINING, "--proxy, which trains nothing")
     wanted = Wanted(**narrowed)
     if wanted.space is None:
         raise click.UsageError("give --space, the search space of the table's rows")
@@ -109,6 +115,7 @@ def search(
     ):  # fmt: skip
         if given is not None and not belongs:
             raise click.UsageError(f"{name} is of no use for a space of family {measured.space.family}")
+    measured.check_measuring()
     with _filled(folder):
         if cells:
             from hwprof.cli.search_cells import search_cells
@@ -119,7 +126,9 @@ def search(
                 data, measured, settings, folder, size, train_epochs, device, predictor, latency_weight
             )
         elif proxy is not None:
-            told = _by_proxy(proxy, measured, settings, folder)
+            from hwprof.cli.search_proxy import search_by_proxy
+
+            told = search_by_proxy(proxy, measured, settings, folder)
         else:
             assert data is not None
             device = _device(device)
@@ -131,8 +140,10 @@ def search(
 @contextlib.contextmanager
 def _filled(folder: Path) -> Iterator[None]:
     """A folder, made now so that a long search does not end without one; gone again if nothing came."""
+    from hwprof.search.engine.folder import make_folder
+
     was_there = folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     try:
         yield
     finally:
@@ -141,67 +152,20 @@ def _filled(folder: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
+def _refuse_given(names: Sequence[str], where: str) -> None:
+    """Raise for an option that was typed and is of no use."""
+    context = click.get_current_context()
+    for name in names:
+        if is_given(context, name):
+            raise click.UsageError(f"--{name.replace('_', '-')} is of no use with {where}")
+
+
 def _require_packages() -> None:
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise BackendUnavailable(
             f"a search needs {', '.join(missing)}; run: pip install 'hwprof[search]'"
         )
-
-
-def _by_proxy(
-    proxy: str, measured: MeasuredTable, settings: SearchSettings, folder: Path
-) -> dict[str, Any]:
-    """A search that trains nothing: the largest network, or evolution by a user's function."""
-    from hwprof.graph.onnx_emitter import to_onnx
-    from hwprof.search.engine.outcome import ONNX, write_measuring, write_outcome
-    from hwprof.search.engine.search import choose
-    from hwprof.search.supernet.files import replace_file
-
-    measured.check(settings.target_ms)
-    points = _best_points(proxy, measured, settings)
-    shortlist = measured.measure(points)
-    chosen = choose([entry["measured_ms"] for entry in shortlist], settings)
-    point = points[chosen]
-    model = to_onnx(measured.space.network(point))
-    replace_file(folder / ONNX, model.SerializeToString())
-    write_measuring(folder, measured.space)
-    told = {"proxy": proxy, "accuracy": None, **about(measured, settings)}
-    told |= {**shortlist_of(shortlist, chosen), "trained": False, **latencies(shortlist[chosen])}
-    out = write_outcome(folder, measured.source, measured.space, point, told)
-    found: dict[str, Any] = json.loads(out.read_text())
-    return found
-
-
-def _best_points(proxy: str, measured: MeasuredTable, settings: SearchSettings) -> list[Point]:
-    from hwprof.search.discrete.objectives import Objectives
-    from hwprof.search.discrete.quantities import user_objective
-    from hwprof.search.evolution import evolve
-    from hwprof.search.largest import choice_parameters, largest_network
-
-    if proxy == PARAMS:
-        scores = choice_parameters(measured.space)
-        return [largest_network(measured.space, measured.costs(), scores, settings.target_ms).point]
-    if ":" not in proxy:
-        raise HwprofError(f"proxy {proxy!r} is neither {PARAMS} nor MODULE:FUNCTION, such as mine:score")
-    score = Objectives([user_objective(proxy, measured.space, larger_is_better=True)])
-    scored = sorted(
-        evolve(
-            measured.space,
-            lambda point: score.values(point)[0],
-            lambda points: measured.latency.price(points).tolist(),
-            settings.target_ms,
-            least=settings.least_share * settings.target_ms,
-            seed=settings.seed,
-        ),
-        key=lambda one: -one.score,
-    )
-    if not scored:
-        raise SpaceError(
-            f"evolution found no network of {settings.least_share * settings.target_ms:.4g} to "
-            f"{settings.target_ms:.4g} ms in {measured.space.name}; give another target"
-        )
-    return [one.point for one in scored[: settings.shortlist]]
 
 
 def _device(device: str) -> str:
@@ -233,7 +197,6 @@ def _by_training(
     data: Path, measured: MeasuredTable, settings: SearchSettings, folder: Path, schedule: Schedule,
     device: str, warm: Path | None,
 ) -> dict[str, Any]:  # fmt: skip
-    from hwprof.machine.energy import open_energy_meter
     from hwprof.search.data import load_images
     from hwprof.search.engine.outcome import ONNX, write_measuring, write_outcome
     from hwprof.search.engine.search import SuperkernelSearch
@@ -246,23 +209,38 @@ def _by_training(
     splits = load_images(
         data, (height, width), classes=classes, limit=schedule.images, seed=settings.seed
     ).to(device)
-    meter = open_energy_meter("cuda:0" if device == "cuda" else "host")
-    before = None if isinstance(meter, str) else meter.read_mj()
     with Curves(folder / "logs") as watcher:
         run = SuperkernelSearch(
-            supernet, measured.latency.to(device), splits, settings, schedule, folder, watcher, warm=warm
-        )
-        found = run.run(measured.measure)
-    energy: dict[str, Any] = {"kwh": None, "kwh_reason": meter}
-    if not isinstance(meter, str) and before is not None:
-        energy = {"kwh": (meter.read_mj() - before) / MJ_PER_KWH, "kwh_reason": None}
-    found.network.cpu().export_onnx(folder / ONNX)
+            supernet, measured.latency.to(device), splits, settings, schedule, folder, watcher,
+            warm=warm, sources=measured.sources(),
+        )  # fmt: skip
+        with _metered(run.folder, device) as reason:
+            found = run.run(measured.measure)
+    used_mj = run.folder.spent("mj")
+    energy = {"kwh": sum(used_mj.values()) / MJ_PER_KWH if used_mj else None, "kwh_reason": reason}
+    found.network.cpu().export_onnx(folder / ONNX, batch=measured.space.input_shape[0])
     write_measuring(folder, measured.space)
     told = {**_trained(found), **energy, **about(measured, settings)}
     told |= {"device": device, "schedule": asdict(schedule)}
     out = write_outcome(folder, measured.source, measured.space, found.point, told)
     content: dict[str, Any] = json.loads(out.read_text())
     return content
+
+
+@contextlib.contextmanager
+def _metered(folder: SearchFolder, device: str) -> Iterator[str | None]:
+    """Adds the energy of the block to what the folder's search took; yields why it cannot be read."""
+    from hwprof.machine.energy import open_energy_meter
+
+    meter = open_energy_meter("cuda:0" if device == "cuda" else "host")
+    if isinstance(meter, str):
+        yield meter
+        return
+    before = meter.read_mj()
+    try:
+        yield None
+    finally:
+        folder.spend("mj", device, meter.read_mj() - before)
 
 
 def _trained(found: FoundNetwork) -> dict[str, Any]:

@@ -43,10 +43,10 @@ def search_cells(
     with Curves(folder / "logs") as watcher:
         run = LatencyAwareDarts(
             measured.space, latency, splits, settings, schedule, folder, watcher, weight=weight,
-            device=device,
+            device=device, sources=latency.sources(),
         )  # fmt: skip
         found = run.run(latency.measure)
-    found.network.cpu().export_onnx(folder / ONNX)
+    found.network.cpu().export_onnx(folder / ONNX, batch=measured.space.input_shape[0])
     write_measuring(folder, measured.space)
     told = {
         "trained": True,
@@ -74,10 +74,13 @@ class _Latency:
     def __init__(self, measured: MeasuredTable, folder: Path | None, statistic: str) -> None:
         self._measured = measured
         self._own: ExpectedLatency | PredictedLatency = measured.latency
+        self._predictor_sha256: str | None = None
         if folder is None:
             return
         from hwprof.prediction import load_predictor
         from hwprof.search import PredictedLatency
+        from hwprof.search.discrete.quantities import PREDICTOR
+        from hwprof.search.discrete.sources import objective_sha256
 
         predictor = load_predictor(folder)
         if predictor.metric != METRIC_OF[statistic]:
@@ -93,6 +96,11 @@ class _Latency:
                 "hwprof transfer"
             )
         self._own = PredictedLatency(predictor, measured.space)
+        self._predictor_sha256 = objective_sha256(f"{PREDICTOR}{folder}")
+
+    def sources(self) -> dict[str, Any]:
+        """What must be equal for a search to go on."""
+        return {**self._measured.sources(), "predictor_sha256": self._predictor_sha256}
 
     def check(self, target_ms: float) -> None:
         """Raise where the target lies outside what the rows can add up to."""

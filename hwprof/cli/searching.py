@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from hwprof.search.engine.settings import SearchSettings
     from hwprof.search.expected_latency import ExpectedLatency
     from hwprof.search.largest import AdditiveCosts
-    from hwprof.validation.setting import Wanted
+    from hwprof.validation.setting import Setting, Wanted
 
 Point = tuple[int, ...]
 
@@ -28,31 +29,62 @@ class MeasuredTable:
         from hwprof.search.expected_latency import ExpectedLatency
         from hwprof.search.scale import only_scope
         from hwprof.space import load_space
+        from hwprof.validation.setting import find_setting
 
         assert wanted.space is not None
-        self.path, self.wanted, self.statistic = path, wanted, statistic
+        self.path, self.statistic = path, statistic
         self._table, self._allow_unstable = table, allow_unstable
         self.source = wanted.space
-        space = load_space(wanted.space)
-        self.space = space.with_options(wanted.batch or 1, wanted.dtype or "float32")
-        floor = only_scope(table, self.space, wanted.environment_id, wanted.cache)
-        self._scope = replace(floor, statistic=statistic)
-        self.environment_id = self._scope.environment_id
+        there = {} if wanted.environment_id is None else {"environment_id": wanted.environment_id}
+        self._setting: Setting | None = None
+        if len(table.filter(granularity="op", source="measured", **there)):
+            self._setting = find_setting(path, wanted, statistic)
+            self.space, self._scope = self._setting.space, self._setting.scope
+        else:
+            batch = 1 if wanted.batch is None else wanted.batch
+            self.space = load_space(wanted.space).with_options(batch, wanted.dtype or "float32")
+            floor = only_scope(table, self.space, wanted.environment_id, wanted.cache)
+            self._scope = replace(floor, statistic=statistic)
+        self.environment_id, self.cache = self._scope.environment_id, self._scope.cache
+        self._wanted = replace(wanted, environment_id=self.environment_id)
         self.latency: ExpectedLatency = ExpectedLatency(
             table, self.space, environment=self.environment_id, column=self._scope.column,
-            cache=self._scope.cache, allow_unstable=allow_unstable,
+            cache=self.cache, allow_unstable=allow_unstable,
         )  # fmt: skip
-        self._imported = not len(
-            table.filter(granularity="op", source="measured", environment_id=self.environment_id)
-        )
 
     def check(self, target_ms: float) -> None:
         """Raise where no network of the space is near the target; both bounds are named."""
         from hwprof.search.largest import check_target
 
-        composition = self.latency.composition
-        if composition is None or not composition.uses_edges:
-            check_target(self.space, self.costs(), target_ms)
+        check_target(self.space, self.latency.bounds(), target_ms)
+
+    def check_measuring(self) -> None:
+        """Raise what would keep the shortlist of a long search from being measured: settings that the
+        backend does not have, an interpreter that is not there, a table that cannot be written."""
+        from hwprof.backends import backend_class
+        from hwprof.build.options import check_options
+        from hwprof.validation.shortlist import is_here
+
+        if self._setting is None:
+            return
+        build = self._setting.build
+        build.protocol()
+        with contextlib.suppress(BackendUnavailable):  # the runtime may be that of another device
+            check_options(backend_class(build.backend), build.options)
+            if is_here(self._setting):
+                build.check()
+
+    def sources(self) -> dict[str, Any]:
+        """Which rows prices come from, and a hash of their numbers: what must be equal for a search to
+        go on."""
+        from hwprof.search.discrete.sources import rows_sha256
+
+        numbers = rows_sha256(
+            self._table, self.space.ops(), self.statistic, environment=self.environment_id,
+            cache=self.cache, allow_unstable=self._allow_unstable,
+            composition=self.latency.composition,
+        )  # fmt: skip
+        return {"environment_id": self.environment_id, "cache": self.cache, "rows": numbers}
 
     def costs(self) -> AdditiveCosts:
         """What each choice costs; raises where the table's composition has edges."""
@@ -60,7 +92,7 @@ class MeasuredTable:
 
         return additive_costs(
             self._table, self.space, environment=self.environment_id,
-            column=self._scope.column, cache=self._scope.cache, allow_unstable=self._allow_unstable,
+            column=self._scope.column, cache=self.cache, allow_unstable=self._allow_unstable,
         )  # fmt: skip
 
     def measure(self, points: Sequence[Point]) -> list[dict[str, Any]]:
@@ -71,11 +103,10 @@ class MeasuredTable:
 
         predicted = self.latency.price(points).tolist()
         reason = OTHER_DEVICE
-        if not self._imported:
+        if self._setting is not None:
             try:
-                wanted = replace(self.wanted, environment_id=self.environment_id)
                 found = measure_shortlist(
-                    self.path, wanted, points,
+                    self.path, self._wanted, points,
                     allow_unstable=self._allow_unstable, progress=Progress(),
                 )  # fmt: skip
             except BackendUnavailable as error:

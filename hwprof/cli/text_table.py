@@ -16,7 +16,7 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    from hwprof.lut.guard.text import visible
+    from hwprof.text import visible
 
     lines = [[visible(str(cell)) for cell in line] for line in (headings, *rows)]
     widths = [max(map(len, column)) + 2 for column in zip(*lines, strict=True)]

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
 SHOWN_BLOCKS = 5
 INTERRUPTED = 130
+MAX_SEED = 2**63 - 1
 OF_NETWORKS = ("networks", "statistic", "fit_networks", "measured_in", "allow_unstable", "plot")
 
 
 def seed_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """`--seed`, whose help says what is drawn by it."""
-    return click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help=what)
+    allowed = click.IntRange(min=0, max=MAX_SEED)
+    return click.option("--seed", type=allowed, default=0, show_default=True, help=what)
 
 
 def narrowing(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -155,7 +157,7 @@ def validate(
       hwprof validate lut.parquet --rebuild 20
     """
     if rebuild is not None:
-        if given := [f"--{name.replace('_', '-')}" for name in OF_NETWORKS if _is_given(context, name)]:
+        if given := [f"--{name.replace('_', '-')}" for name in OF_NETWORKS if is_given(context, name)]:
             raise click.UsageError(
                 f"--rebuild measures rows, not networks: leave out {', '.join(given)}"
             )
@@ -208,7 +210,8 @@ def _interruptible(context: click.Context) -> Iterator[None]:
         context.exit(INTERRUPTED)
 
 
-def _is_given(context: click.Context, name: str) -> bool:
+def is_given(context: click.Context, name: str) -> bool:
+    """Whether an option was typed."""
     return context.get_parameter_source(name) is not ParameterSource.DEFAULT
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from math import isfinite
 
-from hwprof.lut.guard.text import visible as spelled_out
+from hwprof.text import visible as spelled_out
 
 LONGEST = 200
 UNKNOWN = "–"
 
 
 def visible(value: object) -> str:
-    """A text of a table on one line, as `hwprof.lut.guard.text.visible`. A long text is cut."""
+    """A text of a table on one line, as `hwprof.text.visible`. A long text is cut."""
     text = str(value)
     return spelled_out(text if len(text) <= LONGEST else f"{text[:LONGEST]}…")
 

@@ -113,34 +113,48 @@ def require_same_environment(setting: Setting, measured_in: str | None = None) -
 
 def _one_kind(table: Lut, wanted: Wanted) -> Mapping[str, Any]:
     """A row that stands for all op rows of one environment, space, batch, dtype and cache state."""
-    space = load_space(wanted.space).name if wanted.space else None
+    space = load_space(wanted.space) if wanted.space else None
     given = {
         "environment_id": wanted.environment_id,
-        "space": space,
+        "space": space.name if space else None,
         "batch": wanted.batch,
         "dtype": wanted.dtype,
         "cache": wanted.cache,
     }
     only = {name: value for name, value in given.items() if value is not None}
     rows = table.filter(granularity="op", **only)
-    said = ", ".join(f"{name} {value}" for name, value in only.items())
+    if space is not None and not len(rows):
+        del only["space"]
+        rows = _rows_of_its_ops(table.filter(granularity="op", **only), space)
+    said = ", ".join(f"{name} {value}" for name, value in given.items() if value is not None)
     if not len(rows):
         kinds = _kinds(table.filter(granularity="op"))
         has = "it has " + _spelled_out(kinds) if kinds else "build them: hwprof build-lut"
         raise LutError(f"{table.path} has no op rows{f' of {said}' if said else ''}; {has}")
-    kinds = _kinds(rows)
+    own = {"space": space.name} if space else {}
+    kinds = list({tuple(kind.items()): kind for kind in ({**k, **own} for k in _kinds(rows))}.values())
     if len(kinds) > 1:
         raise LutError(
             f"{table.path} has op rows of {len(kinds)} kinds ({_spelled_out(kinds)}); name "
             "one with --space, --environment, --batch, --dtype or --cache"
         )
-    row: Mapping[str, Any] = rows.table.slice(0, 1).to_pylist()[0]
+    row: Mapping[str, Any] = {**rows.table.slice(0, 1).to_pylist()[0], **own}
     if row["space"] is None:
         raise LutError(
             f"the rows of {table.path} belong to no search space, so they make up no networks; build "
             "the table of one: hwprof build-lut --space"
         )
     return row
+
+
+def _rows_of_its_ops(rows: Lut, space: Space) -> Lut:
+    """The rows of a space's ops under another space's name; none where one is missing. A space that is
+    made of another one's ops, as `hwprof design-supernet` writes it, has no others."""
+    there = set(rows.columns(["op_id"]).column(0).to_pylist())
+    options = {(kind["batch"], kind["dtype"]) for kind in _kinds(rows)}
+    needed = [{op.op_id for op in space.with_options(*each).ops()} for each in options]
+    ids = {op_id for ops in needed if ops <= there for op_id in ops}
+    return rows.filter(op_id=sorted(ids))
 
 
 def _space_of(table: Lut, name: str) -> Space:

@@ -12,11 +12,11 @@ from hwprof.errors import HwprofError, LutError
 from hwprof.lut.exporting.files import write_csv, write_folder, write_json, write_text
 from hwprof.lut.exporting.keys import ofa_keys, proxylessnas_keys, s3nas_names
 from hwprof.lut.exporting.numbers import shortest
-from hwprof.lut.guard.text import listed
 from hwprof.lut.missing import environment_list
 from hwprof.lut.schema import COLUMNS, USABLE_STATES
 from hwprof.lut.table import Lut, load_lut
 from hwprof.ops import OpSpec
+from hwprof.text import listed
 
 FORMATS = ("csv", "json", "ofa", "proxylessnas", "s3nas")
 STATISTICS = ("latency_ms", "p10_ms", "p50_ms", "p90_ms", "p99_ms", "min_ms")

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from hwprof.lut.guard.text import CONTROLS, shown
+from hwprof.lut.guard.text import CONTROLS
+from hwprof.text import shown
 
 SHA256 = re.compile("[0-9a-f]{64}")
 LONGEST_TEXT = 4096

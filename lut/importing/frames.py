@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hwprof.errors import LutError
-from hwprof.lut.guard.text import listed
 from hwprof.lut.importing.guarded import MAX_BYTES, csv_rows, parse_json, plain, read_text, shown
+from hwprof.text import listed
 
 NAME_COLUMNS = ("arch", "arch_str", "architecture", "op", "key", "block")
 SPACES = ("nasbench201", "fbnet")

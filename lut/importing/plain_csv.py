@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hwprof.errors import HwprofError, LutError
-from hwprof.lut.guard.text import listed
 from hwprof.lut.importing.entries import Entry, Part, Read, latency_ms
 from hwprof.lut.importing.guarded import csv_rows, parse_json, plain, shown
 from hwprof.lut.importing.request import DTYPE_DOUBT, SPREAD_DOUBT, Request
 from hwprof.lut.schema import CACHES, STATES, USABLE_STATES
 from hwprof.ops import KINDS, OpSpec
 from hwprof.ops.construct import se_width
+from hwprof.text import listed
 
 MAX_ROWS = 200_000
 NAMED = 4

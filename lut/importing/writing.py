@@ -15,13 +15,13 @@ from hwprof import __version__
 from hwprof.environment import Environment
 from hwprof.errors import HwprofError, LutError
 from hwprof.lut.guard.metadata import parse
-from hwprof.lut.guard.text import listed
 from hwprof.lut.importing.entries import Entry, Network, Part, Read
 from hwprof.lut.importing.request import DEFAULT_THREADS
 from hwprof.lut.rows import null_row, op_columns
 from hwprof.lut.schema import COLUMNS, INT, LONG, SCHEMA_VERSION
 from hwprof.lut.write import check_destination, write_lut
 from hwprof.ops import OpSpec
+from hwprof.text import listed
 
 NOT_TOLD = "not told by what was imported"
 NAMED_ENTRIES = 4

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from hwprof.lut.guard.text import listed as text_listed
 from hwprof.lut.schema import USABLE_STATES
 from hwprof.lut.table import Lut
+from hwprof.text import listed as text_listed
 
 NAMED = 3
 ID_DIGITS = 8

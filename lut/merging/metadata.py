@@ -11,9 +11,9 @@ from typing import Any
 
 from hwprof.environment import Environment
 from hwprof.errors import LutError
-from hwprof.lut.guard.text import shown
 from hwprof.lut.schema import ORIGIN_LENGTH
 from hwprof.stats import INTERVAL_LEVEL
+from hwprof.text import shown
 
 NO_LICENCE = "NOASSERTION"
 """SPDX's word for tables without a licence, once they are merged with others that have one."""

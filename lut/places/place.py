@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from hwprof.errors import LutError
-from hwprof.lut.guard.text import visible
+from hwprof.text import visible
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 # A secret key of AWS may hold a slash, which cuts such a URL in another place; a port is no password.

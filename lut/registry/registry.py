@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hwprof.errors import LutError
-from hwprof.lut.guard.text import visible
 from hwprof.lut.places.cache import cache_folder, told_offline, write_small
 from hwprof.lut.places.place import Place, open_place
 from hwprof.lut.registry.entry import ENTRY_BYTES, NAME, Entry, parse_entry
+from hwprof.text import visible
 
 # Of all entries that are held at a time: about 50,000 of usual size.
 MOST_INDEX_BYTES = 32 << 20

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from hwprof.errors import LutError
-from hwprof.lut.guard.text import shown
+from hwprof.text import shown
 
 FORMAT = 1
 FORMAT_KEY = "hwprof.store"

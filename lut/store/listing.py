@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from hwprof.environment import Environment
-from hwprof.lut.guard.text import shown
 from hwprof.lut.store.store import Store
+from hwprof.text import shown
 
 BY_SOURCE = """
     SELECT source_id, count(*) AS rows, count(DISTINCT batch_id) AS batches, min(pushed_at) AS first,

@@ -10,10 +10,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from hwprof.errors import LutError
-from hwprof.lut.guard.text import visible
 from hwprof.lut.merging.conflicts import Conflicts
 from hwprof.lut.rows import conform
 from hwprof.lut.schema import COLUMNS, KEY, VISIT_COLUMNS
+from hwprof.text import visible
 
 NAMES = [column.name for column in COLUMNS]
 BELONGING = [*KEY, "batch_id"]

@@ -24,7 +24,6 @@ import pyarrow as pa
 from hwprof.errors import LutError
 from hwprof.lut.content import content_hash
 from hwprof.lut.guard.metadata import check_shape, parse
-from hwprof.lut.guard.text import shown
 from hwprof.lut.merging.metadata import check_interval_level
 from hwprof.lut.places.cache import told_offline
 from hwprof.lut.places.local import STORE
@@ -33,6 +32,7 @@ from hwprof.lut.rows import check_table, check_visits, conform, rows_to_table
 from hwprof.lut.schema import COLUMNS, KEY, VISIT_COLUMNS, VISITS_ORDER, Column, arrow_schema
 from hwprof.lut.store.delta import Delta, import_deltalake
 from hwprof.lut.write import GIVEN
+from hwprof.text import shown
 
 OBJECT_STORES = ("s3", "s3a", "gs", "az", "abfs", "abfss", "adl")
 TABLE = ("content_hash", "created_at", "hwprof_version")

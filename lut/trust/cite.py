@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from hwprof.environment import Environment
-from hwprof.lut.guard.text import visible
 from hwprof.lut.reading import open_table
 from hwprof.lut.trust.facts import facts_of
+from hwprof.text import visible
 
 NAMED = 3
 HASH_DIGITS = 12

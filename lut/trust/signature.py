@@ -16,11 +16,11 @@ from pathlib import Path
 
 from hwprof.errors import LutError
 from hwprof.lut.guard.metadata import parse
-from hwprof.lut.guard.text import shown
 from hwprof.lut.reading import SIGNATURE, StoredTable, open_table
 from hwprof.lut.table import verify_lut
 from hwprof.lut.trust.footer import replace_metadata
 from hwprof.lut.trust.keys import as_text, fingerprint, load_public, private_key
+from hwprof.text import shown
 
 FORMAT = 1
 ALGORITHM = "ed25519"

@@ -17,10 +17,13 @@ from hwprof.search.cells.search import CellSearch, cell_recipe
 from hwprof.search.cells.shortlist import Point, best_candidates
 from hwprof.search.cells.supernet import CellSupernet
 from hwprof.search.data import Batches, Images, Splits, evaluation_batches
+from hwprof.search.engine.choice import choose
 from hwprof.search.engine.folder import SearchFolder
 from hwprof.search.engine.retraining import NetworkTraining, network_recipe
-from hwprof.search.engine.search import RECALIBRATION_BATCHES, Watcher, choose
+from hwprof.search.engine.search import RECALIBRATION_BATCHES
 from hwprof.search.engine.settings import Schedule, SearchSettings, described
+from hwprof.search.engine.sources import learned_from
+from hwprof.search.engine.watcher import Watcher
 from hwprof.search.losses import make_loss
 from hwprof.search.supernet import correct_predictions, recalibrate
 from hwprof.search.supernet.checkpoint import searched_space_hash
@@ -58,7 +61,7 @@ class FoundCells:
         shortlist: networks in order of preference, as the caller measured them.
         chosen: index of the trained one in it.
         right: of each test image, whether the trained network is right.
-        minutes: of each part, of this run alone.
+        minutes: of each part, over all runs in the folder; what `kill -9` cut short is not in it.
     """
 
     point: Point
@@ -83,6 +86,8 @@ class LatencyAwareDarts:
         weight: of the latency in the loss, per ms, where `settings.loss` is `weighted` (LA-DARTS).
         folder: of this search; one that was stopped goes on there.
         device: that trains.
+        sources: hashes and the like of what `latency` comes from: what must be equal for a search to go
+            on, beside settings, schedule, space and images.
 
     Raises:
         HwprofError: the folder is of another search; a loss that is unknown or lacks its weight.
@@ -91,17 +96,17 @@ class LatencyAwareDarts:
     def __init__(
         self, space: Space, latency: Latency, splits: Splits, settings: SearchSettings,
         schedule: Schedule, folder: Path, watcher: Watcher, *, weight: float | None = None,
-        device: str = "cpu",
+        device: str = "cpu", sources: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         self.space, self.latency, self.splits = space, latency, splits
         self.settings, self.schedule, self.watcher, self.device = settings, schedule, watcher, device
-        self.folder = SearchFolder(folder)
-        asked = described(settings, schedule, searched_space_hash(space))
-        self.folder.claim({**asked, "weight": weight})
+        # Made before the folder is claimed: it refuses what no search can have.
         self.constraint = make_loss(
             settings.loss, settings.target_ms, **({} if weight is None else {"weight": weight})
         ).to(device)
-        self._minutes: dict[str, float] = {}
+        self.folder = SearchFolder(folder)
+        learns_from = {"weight": weight, **learned_from(splits), **(sources or {})}
+        self.folder.claim(described(settings, schedule, searched_space_hash(space), learns_from))
 
     def run(self, measure: Callable[[Sequence[Point]], Sequence[Mapping[str, Any]]]) -> FoundCells:
         """Search, measure, train.
@@ -123,12 +128,12 @@ class LatencyAwareDarts:
         chosen = 0
         if self.settings.loss != "weighted":
             chosen = choose([entry["measured_ms"] for entry in shortlist], self.settings)
-        point = points[chosen]
+        point = tuple(shortlist[chosen]["point"])
         with self._timed("train"):
             network = self._train(point)
         test = evaluation_batches(self.splits.test, self.splits.normalisation)
         right = correct_predictions(network, test)
-        return FoundCells(point, tuple(shortlist), chosen, network, right, dict(self._minutes))
+        return FoundCells(point, tuple(shortlist), chosen, network, right, self.folder.spent("minutes"))
 
     def _candidates(self) -> list[dict[str, Any]]:
         search = self._search()
@@ -209,5 +214,7 @@ class LatencyAwareDarts:
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:
         start = time.monotonic()
-        yield
-        self._minutes[part] = (time.monotonic() - start) / 60
+        try:
+            yield
+        finally:
+            self.folder.spend("minutes", part, (time.monotonic() - start) / 60)

@@ -196,6 +196,7 @@ class CellSearch:
             space_hash=searched_space_hash(space),
             phase=PHASE,
             phase_step=self.step,
+            phase_steps=self.recipe.warm_steps + self.recipe.steps,
             step=self.step,
             seed=self.seed,
             ema_updates=0,

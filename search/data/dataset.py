@@ -15,15 +15,17 @@ from hwprof.search.data.images import Images
 
 def read_dataset(dataset: Dataset[Any], name: str) -> Images:
     """All items of a Dataset of (image, label): images (3, height, width), uint8 or floats from 0 to 1.
-    Class names are its attribute `classes`, or numbers.
+    Class names are its attribute `classes`, or numbers, at most as many as there are items.
 
     Raises:
-        DataError: it is empty, an item is of another kind or size (names its index), or the images do
-            not fit into memory.
+        DataError: it is empty, an item is of another kind or size or has a label that is no class's
+            (names its index), or the images do not fit into memory.
     """
     count = len(dataset)  # type: ignore[arg-type]
     if not count:
         raise DataError(f"the {name} dataset is empty; give one with images")
+    names = tuple(str(name) for name in getattr(dataset, "classes", ()))
+    most = len(names) or count
     pixels = torch.empty(0)
     labels = torch.empty(count, dtype=torch.long)
     for index in range(count):
@@ -37,10 +39,15 @@ def read_dataset(dataset: Dataset[Any], name: str) -> Images:
                 f"item {index} of the {name} dataset is {tuple(item.shape[:2])}, the first one "
                 f"{tuple(pixels.shape[1:3])}; give images of one size"
             )
+        if not 0 <= int(label) < most:
+            there = f"{most} class names" if names else f"{count} items and no class names"
+            raise DataError(
+                f"item {index} of the {name} dataset ({there}) has label {int(label)}, not one of 0 to "
+                f"{most - 1}; correct it"
+            )
         pixels[index] = item
         labels[index] = int(label)
-    names = tuple(str(name) for name in getattr(dataset, "classes", range(int(labels.max()) + 1)))
-    return Images(pixels, labels, names)
+    return Images(pixels, labels, names or tuple(map(str, range(int(labels.max()) + 1))))
 
 
 def _pixels(image: Any, name: str) -> Tensor:

@@ -19,8 +19,16 @@ def read_folder(path: Path) -> Source:
     there is no test, a folder val is it. Classes are numbered in alphabetical order.
 
     Raises:
-        DataError: there is no image, a part is missing, or a part has a class that train lacks.
+        DataError: there is no image, a part is missing, a part has a class that train lacks, or a folder
+            or file cannot be read (names it).
     """
+    try:
+        return _read_folder(path)
+    except OSError as error:
+        raise _unreadable(error, path) from None
+
+
+def _read_folder(path: Path) -> Source:
     parts = {name: path / name for name in PART_FOLDERS if (path / name).is_dir()}
     if "test" in parts and "val" in parts:
         raise DataError(f"{path} has folders test and val; rename val to validation, or remove one")
@@ -31,11 +39,14 @@ def read_folder(path: Path) -> Source:
     labels: list[int] = []
     of_part: list[str] = []
     for name, folder in parts.items():
-        if unknown := sorted(set(_class_names(folder)) - set(classes)):
+        there = set(_class_names(folder))
+        if unknown := sorted(there - set(classes)):
             raise DataError(f"{folder / unknown[0]} is a class that train does not have")
         for label, class_name in enumerate(classes):
+            if class_name not in there:
+                continue
             found = sorted(
-                file for file in (folder / class_name).glob("*") if file.suffix.lower() in SUFFIXES
+                file for file in (folder / class_name).iterdir() if file.suffix.lower() in SUFFIXES
             )
             files += found
             labels += [label] * len(found)
@@ -50,10 +61,21 @@ def read_folder(path: Path) -> Source:
         labels=np.asarray(labels, dtype=np.int64),
         parts=np.asarray(of_part, dtype=np.str_) if "train" in parts else None,
         classes=classes,
-        read=lambda index: files[index].read_bytes(),
+        read=lambda index: _bytes(files[index]),
         name_of=lambda index: str(files[index]),
     )
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir()))
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise _unreadable(error, file) from None
+
+
+def _unreadable(error: OSError, path: Path) -> DataError:
+    return DataError(f"{error.filename or path} cannot be read: {error.strerror}; repair or remove it")

@@ -67,8 +67,9 @@ def load_images(
         path: of either.
         size: (height, width) that images are brought to: of the space's input.
         classes: that the network has.
-        limit: read so many images for train and validation together, in equal shares of each class as
-            far as there are any; a larger limit holds the images of a smaller one.
+        limit: read so many images for train and validation together, of each class in its share, and
+            of both in theirs where the source has validation images; a larger limit holds the images
+            of a smaller one.
         validation_share: of them, taken off train where the source has no validation images.
         seed: of what is taken off, and of what a limit leaves.
 
@@ -76,10 +77,14 @@ def load_images(
         DataError: the data is missing or wrong: a broken image (names row or file), a class without
             images in a part, no images, another number of classes.
     """
-    if not path.exists():
+    try:
+        path.stat()
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        wrong = "is not there" if missing else f"cannot be read: {error.strerror}"
         raise DataError(
-            f"{path} is not there; give a Parquet file of JPEGs or a folder of class folders"
-        )
+            f"{path} {wrong}; give a Parquet file of JPEGs or a folder of class folders"
+        ) from None
     source = read_folder(path) if path.is_dir() else read_parquet(path)
     if classes is not None and classes != len(source.classes):
         raise DataError(
@@ -154,15 +159,18 @@ def split_indices(
     test = parts.get("test")
     if test is None:
         test, rest = _cut(rest, TEST_SHARE)
-    if limit is not None:
-        if not 2 * len(classes) <= limit:
-            raise DataError(
-                f"limit {limit} leaves no image of each of {len(classes)} classes for training and "
-                f"validation; give {2 * len(classes)} or more"
-            )
-        rest = rest[:limit]
+    if limit is not None and limit < 2 * len(classes):
+        raise DataError(
+            f"limit {limit} leaves no image of each of {len(classes)} classes for training and "
+            f"validation; give {2 * len(classes)} or more"
+        )
     validation = parts.get("validation")
+    if limit is not None and validation is not None and limit < len(rest) + len(validation):
+        spread = validation[_spread(labels[validation], seed)]
+        validation, _ = _cut(spread, limit / (len(rest) + len(validation)))
+        rest = rest[: limit - len(validation)]
     if validation is None:
+        rest = rest[:limit]
         validation, rest = _cut(rest, validation_share)
     for part, chosen in (("train", rest), ("validation", validation), ("test", test)):
         check_classes(name, part, labels[chosen], classes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 from hwprof.search.data.decode import check_memory, decode
 from hwprof.search.data.errors import DataError
 from hwprof.search.data.images import Images
+from hwprof.text import listed
 
 PARTS = ("train", "validation", "test")
+CLASSES_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,18 @@ class Source:
         return Images(torch.from_numpy(pixels), labels, self.classes)
 
 
+def check_labels(name: str, labels: NDArray[np.integer[Any]], classes: int) -> None:
+    """That every label is the number of a class.
+
+    Raises:
+        DataError: names a label that is not.
+    """
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < 0 or highest >= classes:
+        wrong = lowest if lowest < 0 else highest
+        raise DataError(f"{name}: label {wrong} is not one of 0 to {classes - 1}; correct it")
+
+
 def check_classes(name: str, part: str, labels: NDArray[np.int64], classes: tuple[str, ...]) -> None:
     """That a part has an image of every class and no other label.
 
@@ -58,12 +73,11 @@ def check_classes(name: str, part: str, labels: NDArray[np.int64], classes: tupl
     """
     if not len(labels):
         raise DataError(f"{name}: no image for {part}; give more images")
-    if labels.min() < 0 or labels.max() >= len(classes):
-        wrong = labels.min() if labels.min() < 0 else labels.max()
-        raise DataError(f"{name}: label {wrong} is not one of 0 to {len(classes) - 1}")
-    missing = [f"{i} ({c})" for i, c in enumerate(classes) if not (labels == i).any()]
-    if missing:
+    check_labels(name, labels, len(classes))
+    absent = np.flatnonzero(np.bincount(labels, minlength=len(classes)) == 0).tolist()
+    if absent:
+        missing = listed([f"{number} ({classes[number]})" for number in absent], CLASSES_SHOWN)
         raise DataError(
-            f"{name}: {part} has no image of class {', '.join(missing)}; give images of every class, or "
+            f"{name}: {part} has no image of class {missing}; give images of every class, or "
             "more of them"
         )

@@ -11,25 +11,29 @@ from hwprof.errors import HwprofError
 from hwprof.search.supernet.files import replace_file
 
 SETTINGS = "search.json"
+SPENT = "spent.json"
 
 
 class SearchFolder:
-    """Made if it is not there."""
+    """Made if it is not there.
+
+    Raises:
+        HwprofError: it cannot be made.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
 
-    def claim(self, settings: Mapping[str, Any]) -> None:
-        """Say which search the folder is of.
+    def check(self, settings: Mapping[str, Any]) -> bool:
+        """Whether the folder says already which search it is of.
 
         Raises:
             HwprofError: it is of another one; names the first setting that differs.
         """
         path = self.path / SETTINGS
         if not path.exists():
-            _write(path, settings)
-            return
+            return False
         there = _read(path)
         for name, value in settings.items():
             if there.get(name) != value:
@@ -37,6 +41,16 @@ class SearchFolder:
                     f"{self.path} holds a search with {name} {there.get(name)!r}, this one has "
                     f"{value!r}; give another folder, or the same settings to go on with it"
                 )
+        return True
+
+    def claim(self, settings: Mapping[str, Any]) -> None:
+        """Say which search the folder is of.
+
+        Raises:
+            HwprofError: it is of another one; names the first setting that differs.
+        """
+        if not self.check(settings):
+            _write(self.path / SETTINGS, settings)
 
     def part(self, name: str, work: Callable[[], Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
         """What an earlier run left of a part, or the part done now.
@@ -44,11 +58,46 @@ class SearchFolder:
         Raises:
             HwprofError: the file of the part is damaged.
         """
-        path = self.path / f"{name}.json"
-        if not path.exists():
-            _write(path, [dict(entry) for entry in work()])
-        found: list[dict[str, Any]] = _read(path)
+        if not self.has(name):
+            self.replace(name, work())
+        found: list[dict[str, Any]] = _read(self.path / f"{name}.json")
         return found
+
+    def has(self, name: str) -> bool:
+        """Whether a part is done."""
+        return (self.path / f"{name}.json").exists()
+
+    def replace(self, name: str, entries: Sequence[Mapping[str, Any]]) -> None:
+        """What a part found, in place of what it had."""
+        _write(self.path / f"{name}.json", [dict(entry) for entry in entries])
+
+    def spend(self, what: str, part: str, amount: float) -> None:
+        """Add to what a part took, over all runs in this folder."""
+        path = self.path / SPENT
+        spent = _read(path) if path.exists() else {}
+        parts = spent.setdefault(what, {})
+        parts[part] = parts.get(part, 0.0) + amount
+        _write(path, spent)
+
+    def spent(self, what: str) -> dict[str, float]:
+        """What each part took, such as `minutes`, over all runs in this folder."""
+        path = self.path / SPENT
+        found: dict[str, float] = _read(path).get(what, {}) if path.exists() else {}
+        return found
+
+
+def make_folder(path: Path) -> None:
+    """
+    Raises:
+        HwprofError: it cannot be made, or is a file.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HwprofError(
+            f"folder {path} cannot be made ({error.strerror or error}); give --out a folder that you "
+            "can write to"
+        ) from None
 
 
 def _read(path: Path) -> Any:

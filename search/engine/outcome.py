@@ -5,7 +5,6 @@ measures it on any device."""
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ def write_outcome(
     """
     name = source
     if source not in list_spaces():
-        shutil.copyfile(source, folder / SPACE)
+        replace_file(folder / SPACE, Path(source).read_bytes())
         name = SPACE
     size = cost(space.network(point))
     content = {

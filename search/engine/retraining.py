@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,7 +86,7 @@ class NetworkTraining:
         """Train to the end. Yields the mean loss of each `report_every` steps.
 
         Raises:
-            TrainingError: the loss is not finite; says where.
+            TrainingError: the loss is not finite, or at the end a weight; says where.
         """
         losses: list[Tensor] = []
         while self.step < self.recipe.steps:
@@ -100,21 +100,29 @@ class NetworkTraining:
                         f"{self.step}, at learning rate {self.recipe.rate_at(self.step - 1):.3g}; the "
                         "last checkpoint is kept: lower the rate, or look for broken images"
                     )
+                if self.step == self.recipe.steps:
+                    self._require_finite(self.network.state_dict())
                 yield loss
                 losses = []
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint, whole or not at all."""
+        """Write a checkpoint, whole or not at all.
+
+        Raises:
+            TrainingError: a weight is not finite, or the disk refused; what was at `path` stays.
+        """
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         for number, weight in enumerate(self._weights()):
             buffer = self.optimizer.state[weight].get("momentum_buffer")
             if buffer is not None:
                 tensors[f"momentum.{number}"] = buffer
+        self._require_finite(tensors)
         info = CheckpointInfo(
             space="network",
             space_hash=_identity(self.network),
             phase=PHASE,
             phase_step=self.step,
+            phase_steps=self.recipe.steps,
             step=self.step,
             seed=self.seed,
             ema_updates=0,
@@ -157,6 +165,14 @@ class NetworkTraining:
         nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
         self.optimizer.step()
         return loss.detach()
+
+    def _require_finite(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, value in tensors.items():
+            if not bool(value.isfinite().all()):
+                raise TrainingError(
+                    f"{name} is not finite after step {self.step} of the network's training; the last "
+                    "checkpoint is kept: lower the rate, or look for broken images"
+                )
 
     def _weights(self) -> list[Tensor]:
         return [weight for group in self.optimizer.param_groups for weight in group["params"]]

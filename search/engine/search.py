@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,12 +15,15 @@ from torch import Tensor
 from hwprof.errors import HwprofError, SpaceError
 from hwprof.search.data import Batches, Images, Splits, evaluation_batches
 from hwprof.search.engine.candidates import Point, score_candidates, slowest_searched
+from hwprof.search.engine.choice import choose
 from hwprof.search.engine.folder import SearchFolder
 from hwprof.search.engine.postprocess import Step, has_features, postprocess
 from hwprof.search.engine.retraining import NetworkTraining, network_recipe
 from hwprof.search.engine.settings import Schedule, SearchSettings, described
+from hwprof.search.engine.shortlist import dressed_networks
+from hwprof.search.engine.sources import learned_from
+from hwprof.search.engine.watcher import Watcher
 from hwprof.search.expected_latency import ExpectedLatency
-from hwprof.search.features import variant
 from hwprof.search.losses import make_loss
 from hwprof.search.supernet import (
     Network,
@@ -43,20 +46,8 @@ REPORTS_AN_EPOCH = 5
 RECALIBRATION_BATCHES = 20
 # Fine-tuning begins at this share of the learning rate that a training from scratch has.
 TUNE_RATE = 0.2
-# A measured latency counts as on target up to so much above it.
-TOLERANCE = 0.03
 
 Result = TypeVar("Result")
-
-
-class Watcher(Protocol):
-    """What is told how the search goes."""
-
-    def note(self, text: str) -> None:
-        """A line for people."""
-
-    def scalar(self, name: str, value: float, step: int) -> None:
-        """A curve's next value."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +59,7 @@ class FoundNetwork:
         shortlist: networks in order of preference, as the caller measured them.
         chosen: index of the trained one in it.
         right: of each test image, whether the trained network is right.
-        minutes: of each part, of this run alone.
+        minutes: of each part, over all runs in the folder; what `kill -9` cut short is not in it.
     """
 
     point: Point
@@ -98,9 +89,12 @@ class SuperkernelSearch:
         splits: images on that device.
         folder: made if it is not there; a search that stopped in it goes on.
         warm: a checkpoint of another search's warm phase, to skip it.
+        sources: hashes and the like of what `latency` comes from: what must be equal for a search to go
+            on, beside settings, schedule, space, images and `warm`.
 
     Raises:
-        HwprofError: the folder holds another search; names the first setting that differs.
+        HwprofError: the folder holds another search (names the first setting that differs) or cannot be
+            made; a loss that is unknown, or lacks a setting; `warm` cannot be read.
     """
 
     def __init__(
@@ -114,14 +108,17 @@ class SuperkernelSearch:
         watcher: Watcher,
         *,
         warm: Path | None = None,
+        sources: Mapping[str, Any] | None = None,
     ) -> None:
         self.supernet, self.latency, self.splits = supernet, latency, splits
         self.settings, self.schedule = settings, schedule
-        self.folder = SearchFolder(folder)
-        self.folder.claim(described(settings, schedule, searched_space_hash(supernet.space)))
         self.watcher, self.warm = watcher, warm
         self.space = supernet.space
-        self.minutes: dict[str, float] = {}
+        # Made before the folder is claimed: it refuses what no search can have.
+        self._constraint = make_loss(settings.loss, self._post_ms)
+        learns_from = {**learned_from(splits, warm), **(sources or {})}
+        self.folder = SearchFolder(folder)
+        self.folder.claim(described(settings, schedule, searched_space_hash(self.space), learns_from))
         self._bfloat16 = splits.train.pixels.device.type == "cuda"
 
     def run(self, measure: Measure) -> FoundNetwork:
@@ -151,19 +148,18 @@ class SuperkernelSearch:
                 points = self._shortlist(bases, tuple(richest), ())
         else:
             points = self._shortlist(bases, best, (best,))
-        shortlist = self._timed(
-            "measuring", lambda: self.folder.part("shortlist", lambda: measure(points))
-        )
+        shortlist = self._timed("measuring", lambda: self._measured(points, measure))
         chosen = choose([entry["measured_ms"] for entry in shortlist], self.settings)
-        network, right = self._timed("training", lambda: self._train(points[chosen]))
+        point = tuple(shortlist[chosen]["point"])
+        network, right = self._timed("training", lambda: self._train(point))
         return FoundNetwork(
-            point=points[chosen],
+            point=point,
             steps=tuple(Step(**{**step, "point": tuple(step["point"])}) for step in steps),
             shortlist=tuple(shortlist),
             chosen=chosen,
             network=network,
             right=right,
-            minutes=self.minutes,
+            minutes=self.folder.spent("minutes"),
         )
 
     @property
@@ -180,7 +176,7 @@ class SuperkernelSearch:
             batches,
             recipe,
             latency=self.latency,
-            constraint=make_loss(self.settings.loss, self._post_ms),
+            constraint=self._constraint,
             seed=self.settings.seed,
         )
 
@@ -191,6 +187,12 @@ class SuperkernelSearch:
                 raise HwprofError(
                     f"{self.warm} is of the {training.phase} phase; give one of the warm phase"
                 )
+            if training.phase_step < training.phase_steps:
+                raise HwprofError(
+                    f"{self.warm} is of a warm phase that stands at step {training.phase_step} of "
+                    f"{training.phase_steps}; let that search go on first"
+                )
+            training.seed = self.settings.seed
             return
         path = self.folder.path / WARM
         if path.exists():
@@ -234,20 +236,24 @@ class SuperkernelSearch:
     def _candidates(self, high_ms: float) -> list[dict[str, Any]]:
         largest_ms = self._price([slowest_searched(self.space, self.latency.latencies)])[0]
         high_ms, target_ms = min(high_ms, largest_ms), min(self.settings.target_ms, largest_ms)
-        try:
-            return self._scored(high_ms)
-        except SpaceError:
-            if target_ms <= high_ms:
-                raise
-            return self._scored(target_ms)
+        share = self.settings.least_share
+        bounds = dict.fromkeys([(share * high_ms, high_ms), (share * target_ms, target_ms)])
+        # Where SE alone reaches the target there may be none near it without: any that is faster.
+        for low_ms, most_ms in [*bounds, (0.0, target_ms)]:
+            if found := self._scored(low_ms, most_ms):
+                return found
+        raise SpaceError(
+            f"{self.space.name} has no network of {target_ms:.4g} ms or less without SE and with its "
+            "first activation; give another target"
+        )
 
-    def _scored(self, high_ms: float) -> list[dict[str, Any]]:
+    def _scored(self, low_ms: float, high_ms: float) -> list[dict[str, Any]]:
         found = []
         for one in score_candidates(
             self.supernet,
             self.splits,
             self.latency,
-            (self.settings.least_share * high_ms, high_ms),
+            (low_ms, high_ms),
             count=self.schedule.candidates,
             batch_size=self.schedule.batch_size,
             seed=self.settings.seed,
@@ -273,7 +279,7 @@ class SuperkernelSearch:
 
     def _tune(self, point: Point) -> tuple[Network, float]:
         """From the supernet's weights, fine-tuned; its accuracy on the validation images."""
-        network = Network(self.space.point_ops(point), seed=self.settings.seed).to(self._device)
+        network = self._network(point)
         inherit(network, self.supernet, point)
         steps = self._steps(self.schedule.tune_epochs)
         batches = self._batches(self.splits.train)
@@ -291,7 +297,7 @@ class SuperkernelSearch:
     def _train(self, point: Point) -> tuple[Network, Tensor]:
         """From scratch on train and validation images, or with the supernet's weights as they are where
         the schedule has no epochs for it; right or wrong on each test image."""
-        network = Network(self.space.point_ops(point), seed=self.settings.seed).to(self._device)
+        network = self._network(point)
         batches = self._batches(self.splits.whole_train().train)
         if self.schedule.train_epochs:
             self._train_network(network, batches)
@@ -317,41 +323,34 @@ class SuperkernelSearch:
                 saved = time.monotonic()
         training.save(path)
 
-    def _shortlist(self, bases: Sequence[Point], best: Point, first: Sequence[Point]) -> list[Point]:
-        """`first`, then candidates with SE and activations of `best` where they fit, in order."""
-        points = list(first)
-        for base in bases:
-            if len(points) == self.settings.shortlist:
-                break
-            dressed = self._dressed(base, best)
-            if dressed not in points:
-                points.append(dressed)
-        return points
+    def _network(self, point: Point) -> Network:
+        """Untrained. Images are seen in float32, whatever the table's ops are of."""
+        ops = self.space.with_options(1, "float32").point_ops(point)
+        return Network(ops, seed=self.settings.seed).to(self._device)
 
-    def _dressed(self, base: Point, like: Point) -> Point:
-        """A candidate with SE and activation of another network, position by position as long as it
-        meets the target."""
-        point = base
-        for position, choice in enumerate(like):
-            ops = self.space.positions[position].choices[choice].ops
-            if not ops:
-                continue
-            wanted = variant(
-                self.space, position, point[position],
-                se=bool(ops[0].se_channels), activation=ops[0].activation,
-            )  # fmt: skip
-            if wanted is None:
-                continue
-            changed = (*point[:position], wanted, *point[position + 1 :])
-            if self._price([changed])[0] <= self.settings.target_ms:
-                point = changed
-        return point
+    def _measured(self, points: Sequence[Point], measure: Measure) -> list[dict[str, Any]]:
+        """The shortlist as measured; again where an earlier run could not and nothing rests on it yet,
+        such as one on another device than the table's."""
+        earlier = self.folder.has("shortlist")
+        shortlist = self.folder.part("shortlist", lambda: measure(points))
+        unknown = all(entry["measured_ms"] is None for entry in shortlist)
+        if not earlier or not unknown or (self.folder.path / TRAINED).exists():
+            return shortlist
+        self.folder.replace("shortlist", measure([tuple(entry["point"]) for entry in shortlist]))
+        return self.folder.part("shortlist", list)
+
+    def _shortlist(self, bases: Sequence[Point], best: Point, first: Sequence[Point]) -> list[Point]:
+        return dressed_networks(
+            self.space, bases, best, first,
+            count=self.settings.shortlist, price=self._price, target_ms=self.settings.target_ms,
+        )  # fmt: skip
 
     def _timed(self, part: str, work: Callable[[], Result]) -> Result:
         start = time.monotonic()
-        result = work()
-        self.minutes[part] = (time.monotonic() - start) / 60
-        return result
+        try:
+            return work()
+        finally:
+            self.folder.spend("minutes", part, (time.monotonic() - start) / 60)
 
     def _recalibrate(self, network: Network, batches: Batches) -> None:
         """BatchNorm statistics of the weights as they are at last: a running mean with momentum 0.01
@@ -385,13 +384,3 @@ class SuperkernelSearch:
     @property
     def _device(self) -> torch.device:
         return self.splits.train.pixels.device
-
-
-def choose(measured_ms: Sequence[float | None], settings: SearchSettings) -> int:
-    """Of a shortlist in order of preference the first that meets the target as measured, within 3 %;
-    where none does, the fastest. The first where nothing was measured."""
-    for index, value in enumerate(measured_ms):
-        if value is not None and value <= settings.target_ms * (1.0 + TOLERANCE):
-            return index
-    known = {index: value for index, value in enumerate(measured_ms) if value is not None}
-    return min(known, key=lambda index: known[index], default=0)

@@ -80,6 +80,12 @@ class SearchSettings:
             raise HwprofError(f"shortlist must be 1 or more, got {self.shortlist}")
 
 
-def described(settings: SearchSettings, schedule: Schedule, space_hash: str) -> Mapping[str, Any]:
-    """What must be equal for a search to go on."""
-    return {**asdict(settings), "schedule": asdict(schedule), "space_hash": space_hash}
+def described(
+    settings: SearchSettings, schedule: Schedule, space_hash: str, sources: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """What must be equal for a search to go on.
+
+    Args:
+        sources: hashes and the like of what it learns from: images, table.
+    """
+    return {**asdict(settings), "schedule": asdict(schedule), "space_hash": space_hash, **sources}

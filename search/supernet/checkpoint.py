@@ -15,7 +15,7 @@ from hwprof.search.supernet.errors import CheckpointError
 from hwprof.search.supernet.files import replace_file
 from hwprof.space import Space
 
-VERSION = 1
+VERSION = 2
 KEY = "hwprof_checkpoint"
 
 
@@ -28,6 +28,7 @@ class CheckpointInfo:
         space_hash: of the space at batch 1 in float32, so that tables of other options share it.
         phase: `warm` or `search`.
         phase_step: steps done in that phase.
+        phase_steps: steps that it was to have.
         step: steps done in all.
         seed: of the training; with `step` it gives every random number of the next step.
         ema_updates: updates of the averaged weights, 0 where there are none.
@@ -38,6 +39,7 @@ class CheckpointInfo:
     space_hash: str
     phase: str
     phase_step: int
+    phase_steps: int
     step: int
     seed: int
     ema_updates: int

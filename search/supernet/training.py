@@ -84,6 +84,7 @@ class Training:
         step: steps done.
         phase: name of the phase that it is in.
         phase_step: steps done in it.
+        phase_steps: steps that it is to have; 0 before the first phase.
         ema: averaged weights, if the recipe asks for them.
     """
 
@@ -106,6 +107,7 @@ class Training:
         self.step = 0
         self.phase = "warm"
         self.phase_step = 0
+        self.phase_steps = 0
         *weights, thresholds = supernet.parameter_groups(recipe.weight_decay)
         # Gates in the proportions of their gradients, on any scale of the latency; without momentum,
         # which went on closing gates after the target was met.
@@ -128,6 +130,7 @@ class Training:
             raise TrainingError("the search phase needs latency= and constraint=, see docs/supernet.md")
         if phase.name != self.phase:
             self.phase, self.phase_step = phase.name, 0
+        self.phase_steps = phase.steps
         results: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         while self.phase_step < phase.steps:
             results.append(self._train_step(phase))
@@ -163,6 +166,7 @@ class Training:
             space_hash=searched_space_hash(space),
             phase=self.phase,
             phase_step=self.phase_step,
+            phase_steps=self.phase_steps,
             step=self.step,
             seed=self.seed,
             ema_updates=self.ema.updates if self.ema is not None else 0,
@@ -202,8 +206,8 @@ class Training:
                 self.constraint.load_state_dict(_part(tensors, "constraint."))
             except RuntimeError as error:
                 raise CheckpointError(f"{path} was made with another loss: {error}") from None
-        self.step, self.phase, self.phase_step = info.step, info.phase, info.phase_step
-        self.seed = info.seed
+        self.step, self.seed = info.step, info.seed
+        self.phase, self.phase_step, self.phase_steps = info.phase, info.phase_step, info.phase_steps
         self._saved = (path, info.step)
 
     def _train_step(self, phase: Phase) -> tuple[Tensor, Tensor, Tensor, Tensor]:

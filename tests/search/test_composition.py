@@ -98,13 +98,15 @@ def test_expectation_is_the_mean_over_every_network(made, skips, weights):
     pricer = Pricer(table, composition.scope, space.ops(), composition)
     logits = torch.randn(latency.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     shares = latency.probabilities(logits)
-    mean = 0.0
+    mean, prices = 0.0, []
     for point in itertools.product(*(range(len(p.choices)) for p in space.positions)):
         price = pricer.price(space.point_ops(point)).latency_ms
+        prices.append(price)
         mean += price * float(torch.prod(shares[range(len(point)), point]))
         assert latency.price([point]).item() == pytest.approx(price, rel=1e-9)
         assert sum(ms for *_, ms in latency.breakdown(point)) == pytest.approx(price, rel=1e-9)
     assert latency(shares).item() == pytest.approx(mean, rel=1e-9)
+    assert latency.bounds() == pytest.approx((min(prices), max(prices)), rel=1e-9)
 
 
 @settings(deadline=None, max_examples=10)

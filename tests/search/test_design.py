@@ -58,6 +58,13 @@ def test_too_few_or_too_many_blocks_say_what_is_possible(blocks):
         distribute(MIDAP_MS, blocks)
 
 
+def test_a_stage_with_more_blocks_than_a_space_file_allows_is_named_with_what_fits():
+    with pytest.raises(SpaceError, match=r"stage 1 would get 364 of 400 .* allows 256 .* about 281$"):
+        distribute((1.0, 10.0), 400)
+    assert distribute((1.0, 10.0), 281) == (255, 26)
+    assert distribute((1.0, 1.0), 512) == (256, 256)
+
+
 def test_a_design_shows_the_published_supernets_beside_its_own(table):
     design = design_supernet(table, load_space("s3nas"), 29)
     assert design.depths == (2, 4, 7, 5, 11)

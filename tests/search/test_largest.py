@@ -14,6 +14,7 @@ from hwprof.lut import load_lut, write_lut
 from hwprof.search.largest import (
     AdditiveCosts,
     additive_costs,
+    check_target,
     choice_parameters,
     largest_network,
 )
@@ -74,7 +75,7 @@ def test_a_target_out_of_reach_says_both_bounds(pool_lut, make):
     space = make.space([[[p[0]], [p[1]]], [[p[2]], [p[3]]]], "small")
     costs = additive_costs(pool_lut, space)
     scores = choice_parameters(space)
-    bounds = f"{costs.fastest_ms:.4g} to {costs.slowest_ms:.4g} ms"
+    bounds = "0.1416 to 0.2667 ms"  # rounded to the inside
     for target, where in (
         (costs.fastest_ms / 2, "below the fastest"),
         (costs.slowest_ms * 2, "above the slowest"),
@@ -140,3 +141,14 @@ def test_a_composition_with_edges_is_refused(calibrated, make):
     space = make.space([[[make.pool[0]], [make.pool[1]]]])
     with pytest.raises(LutError, match=r"with edges between neighbours.*--model terms"):
         additive_costs(calibrated({"rows": 1.0, "edges": 1.0}), space)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0406271, 0.1406271), (1.23456, 98.76543), (0.5, 0.75)])
+def test_the_bounds_that_a_refusal_names_were_refused_themselves(make, low, high):
+    space = make.space([[[make.pool[0]]]])
+    with pytest.raises(SpaceError) as refused:
+        check_target(space, (low, high), 1000.0)
+    named = str(refused.value).split("take ")[1].split(" ms")[0].split(" to ")
+    for target in map(float, named):
+        check_target(space, (low, high), target)
+        assert min(abs(target / low - 1), abs(target / high - 1)) < 1e-3

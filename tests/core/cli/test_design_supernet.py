@@ -50,6 +50,13 @@ def test_json_without_a_file(table):
     assert told["out"] is None
 
 
+def test_a_stage_too_deep_for_a_space_file_stops_it_before_anything_is_written(table, tmp_path):
+    out = tmp_path / "my-space.yaml"
+    with pytest.raises(SpaceError, match=r"^stage 5 would get 359 of 1000 blocks, .* about 713$"):
+        run("--lut", table, "--blocks", 1000, "--space", "s3nas", "--out", out)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_that_is_there_stops_it_before_anything_else(table, tmp_path):
     there = tmp_path / "there.yaml"
     there.write_text("mine\n")

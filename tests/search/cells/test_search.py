@@ -184,6 +184,7 @@ def test_whole_search_finds_a_network_at_its_target_and_trains_it(space, splits,
     assert found.accuracy > 0.4, "four colours, chance is 0.25"
     assert {path.name for path in tmp_path.iterdir()} == {
         "search.json", "candidates.json", "shortlist.json", "cells.safetensors", "network.safetensors",
+        "spent.json",
     }  # fmt: skip
 
 

@@ -3,7 +3,9 @@ culprit."""
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,6 +131,22 @@ def test_validation_images_of_the_source_are_taken_as_they_are(parquet: Callable
     assert (len(splits.train), len(splits.validation)) == (48, 12)
 
 
+def test_a_limit_is_for_train_and_the_sources_own_validation_together(
+    parquet: Callable[..., Path],
+) -> None:
+    path = parquet(split=["train"] * 48 + ["validation"] * 12 + ["test"] * 12)
+    whole, all_of_it, more, few = (
+        load_images(path, (8, 12), limit=limit) for limit in (None, 60, 30, 15)
+    )
+    sizes = [(len(splits.train), len(splits.validation)) for splits in (whole, all_of_it, more, few)]
+    assert sizes == [(48, 12), (48, 12), (24, 6), (12, 3)]
+    assert np.bincount(few.validation.labels).tolist() == [1, 1, 1]
+    assert pixels(few.validation) < pixels(more.validation) < pixels(whole.validation)
+    assert pixels(few.train) < pixels(more.train) < pixels(whole.train)
+    assert torch.equal(whole.validation.pixels, all_of_it.validation.pixels)
+    assert len(few.test) == 12
+
+
 def test_the_normalisation_is_of_the_training_images(parquet: Callable[..., Path]) -> None:
     splits = load_images(parquet(), (8, 12))
     values = splits.normalisation.apply(splits.train.pixels)
@@ -184,6 +202,46 @@ def test_a_class_without_images_is_named(
         load_images(place, (8, 12))
 
 
+def test_what_stands_in_a_folder_and_cannot_be_read_is_named(folder: Callable[..., Path]) -> None:
+    place = folder("train", "test")
+    odd = place / "train" / "red" / "x.jpg"
+    odd.mkdir()
+    with pytest.raises(DataError, match=r"red/x.jpg cannot be read: Is a directory; repair or remove"):
+        load_images(place, (8, 12))
+    odd.rmdir()
+    odd.symlink_to("nowhere")
+    with pytest.raises(DataError, match=r"red/x.jpg cannot be read: No such file or directory; repair"):
+        load_images(place, (8, 12))
+
+
+def test_a_folder_that_may_not_be_read_is_named_not_taken_for_an_empty_one(
+    folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = folder("train", "test")
+    entries = Path.iterdir
+
+    def forbidden(path: Path) -> Any:
+        if path.name == "red":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return entries(path)
+
+    monkeypatch.setattr(Path, "iterdir", forbidden)
+    with pytest.raises(DataError, match=r"images/train/red cannot be read: Permission denied; repair"):
+        load_images(place, (8, 12))
+
+
+def test_a_path_that_may_not_be_looked_at_is_not_called_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(path: Path, **_: Any) -> Any:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "stat", forbidden)
+        with pytest.raises(DataError, match="images cannot be read: Permission denied; give a Parquet"):
+            load_images(tmp_path / "images", (8, 12))
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -193,6 +251,7 @@ def test_a_class_without_images_is_named(
         ({"label": [None] * 72}, "row 0 has no label"),
         ({"label": [0, 1, 3] * 24}, "label 3 is not one of 0 to 2"),
         ({"label": [-1, 1, 2] * 24}, "label -1 is not one of 0 to 2"),
+        ({"label": pa.array([2**63, 1, 2] * 24, pa.uint64())}, "label 9223372036854775808 is not"),
         ({"split": ["train"] * 71 + ["dev"]}, "split 'dev' is not one of train, validation, test"),
         ({"split": ["test"] * 72}, "no image for train"),
         ({"jpeg": ["x"] * 72}, "column jpeg is string, not binary"),
@@ -206,6 +265,60 @@ def test_a_file_of_another_kind_is_one_line(
     with pytest.raises(DataError, match=words) as caught:
         load_images(parquet(**changes), (8, 12))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("label", [-1, 72, 100_000])
+def test_without_class_names_a_stray_label_makes_no_name_for_every_number_below_it(
+    parquet: Callable[..., Path], label: int
+) -> None:
+    labels = [number % 3 for number in range(71)]
+    words = rf"\(72 images without class names\): label {label} is not one of 0 to 71"
+    with pytest.raises(DataError, match=words):
+        load_images(parquet(metadata=False, label=[*labels, label]), (8, 12))
+    items = [(torch.zeros(3, 4, 4), number) for number in (*labels, label)]
+    words = rf"item 71 .*72 items and no class names.* has label {label}, not one of 0 to 71"
+    with pytest.raises(DataError, match=words):
+        split_datasets(Items(items))
+
+
+def test_of_many_classes_without_images_a_few_are_named(parquet: Callable[..., Path]) -> None:
+    labels = [*(number % 3 for number in range(71)), 71]
+    with pytest.raises(DataError, match=r"class 3 \(3\), .*, 12 \(12\) and \d+ more; give"):
+        load_images(parquet(metadata=False, label=labels), (8, 12))
+
+
+NOT_UTF8 = pa.array([b"train"] * 71 + [b"\xff"])
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        NOT_UTF8,
+        pa.Array.from_buffers(pa.string(), 72, NOT_UTF8.buffers()),
+        [["train"]] * 72,
+        [{"part": "train"}] * 72,
+    ],
+    ids=["bytes", "broken text", "lists", "structs"],
+)
+def test_a_split_that_is_no_text_is_one_line(parquet: Callable[..., Path], split: Any) -> None:
+    with pytest.raises(DataError, match=r"column split \(.*\) is not text in UTF-8; give .* test$"):
+        load_images(parquet(split=split), (8, 12))
+
+
+def test_class_names_that_are_not_utf8_are_one_line(parquet: Callable[..., Path]) -> None:
+    path = parquet()
+    table = pq.read_table(path).replace_schema_metadata({b"classes": b"red,gr\xfcn,blue"})
+    pq.write_table(table, path)
+    with pytest.raises(DataError, match=r"class names .* b'red,gr\\xfcn,blue', not UTF-8"):
+        load_images(path, (8, 12))
+
+
+def test_a_column_that_is_there_twice_is_named(tmp_path: Path) -> None:
+    columns = [pa.array([jpeg(0)]), pa.array([0]), pa.array([0])]
+    table = pa.Table.from_arrays(columns, names=["jpeg", "label", "label"])
+    pq.write_table(table, tmp_path / "images.parquet")
+    with pytest.raises(DataError, match="has several columns 'label'; leave one"):
+        load_images(tmp_path / "images.parquet", (8, 12))
 
 
 def test_what_is_no_data_is_refused(tmp_path: Path, parquet: Callable[..., Path]) -> None:

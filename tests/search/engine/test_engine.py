@@ -1,19 +1,23 @@
 """The search from end to end, small: on a simulated device, with images whose colour is their class."""
 
 import json
+import shutil
 
 import pytest
 import torch
 
-from hwprof.errors import HwprofError
+from hwprof.errors import HwprofError, SpaceError
 from hwprof.lut import load_lut
 from hwprof.search import ExpectedLatency
 from hwprof.search.data import load_images
 from hwprof.search.engine.candidates import searched_space
+from hwprof.search.engine.choice import choose
 from hwprof.search.engine.folder import SearchFolder
 from hwprof.search.engine.postprocess import excitation_variance, has_features, postprocess
-from hwprof.search.engine.search import SuperkernelSearch, choose
+from hwprof.search.engine.retraining import NetworkTraining, network_recipe
+from hwprof.search.engine.search import SuperkernelSearch
 from hwprof.search.engine.settings import Schedule, SearchSettings
+from hwprof.search.engine.shortlist import dressed_networks
 from hwprof.search.supernet import Network, Supernet
 from hwprof.space import load_space
 
@@ -199,10 +203,142 @@ def test_features_are_bought_up_to_the_target(space_file):
 
 @pytest.mark.parametrize(
     ("measured", "chosen"),
-    [([1.02, 0.9], 0), ([1.1, 0.9], 1), ([1.3, 1.2], 1), ([None, None], 0), ([1.2, None], 0)],
+    [
+        ([1.02, 0.9], 0),
+        ([1.1, 0.93], 1),
+        ([1.3, 1.2], 1),
+        ([None, None], 0),
+        ([1.2, None], 0),
+        ([0.89, 0.95], 1),
+        ([0.89, 1.2], 0),
+    ],
 )
 def test_first_of_the_shortlist_that_meets_the_target_is_taken(measured, chosen):
     assert choose(measured, SearchSettings(1.0)) == chosen
+
+
+def test_a_search_that_went_on_with_other_images_or_another_table_was_told_as_one(made, tmp_path):
+    search, _ = made(tmp_path, sources={"rows": "a"})
+    with pytest.raises(HwprofError, match="holds a search with rows 'a', this one has 'b'"):
+        made(tmp_path, sources={"rows": "b"})
+    search.splits.test.labels[0] += 1
+    with pytest.raises(HwprofError, match="holds a search with images"):
+        made(tmp_path, sources={"rows": "a"})
+
+
+def test_a_loss_that_there_is_not_claimed_the_folder_for_ever(made, tmp_path):
+    search, _ = made(tmp_path / "other")
+    with pytest.raises(HwprofError, match="loss 'typo' is unknown"):
+        SuperkernelSearch(
+            search.supernet, search.latency, search.splits,
+            SearchSettings(search.settings.target_ms, loss="typo"), SCHEDULE, tmp_path / "own", Quiet(),
+        )  # fmt: skip
+    assert not (tmp_path / "own").exists()
+
+
+def test_the_trained_network_is_the_one_whose_latency_is_told_though_prices_changed(
+    made, whole, tmp_path
+):
+    """After a calibration between two runs another network was trained than the one measured."""
+    search, measure = made(whole)
+    first = search.run(measure)
+    shutil.copytree(whole, tmp_path / "found")
+    (tmp_path / "found" / "network.safetensors").unlink()
+    steps = json.loads((tmp_path / "found" / "steps.json").read_text())
+    other = [step["point"] for step in steps if tuple(step["point"]) != first.point]
+    steps[-1]["point"] = other[0]
+    (tmp_path / "found" / "steps.json").write_text(json.dumps(steps))
+    again, measure = made(tmp_path / "found")
+    found = again.run(measure)
+    assert found.point == tuple(found.shortlist[found.chosen]["point"]) == first.point
+    assert found.network.ops == again.space.point_ops(found.point)
+
+
+def test_minutes_are_those_of_all_runs(made, whole, tmp_path):
+    search, measure = made(whole)
+    first = search.run(measure)
+    shutil.copytree(whole, tmp_path / "found")
+    again, measure = made(tmp_path / "found")
+    second = again.run(measure)
+    assert second.minutes.keys() == first.minutes.keys()
+    assert all(second.minutes[part] >= spent > 0 for part, spent in first.minutes.items())
+
+
+def test_a_shortlist_that_another_device_could_not_measure_is_measured_where_it_can_be(made, tmp_path):
+    def elsewhere(points):
+        return [{"measured_ms": None, "predicted_ms": 1.0, "point": list(p)} for p in points]
+
+    stopped, _ = made(tmp_path)
+    stopped._train = lambda point: exec("raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run(elsewhere)
+    search, measure = made(tmp_path)
+    found = search.run(measure)
+    assert all(entry["measured_ms"] for entry in found.shortlist)
+
+
+def test_a_warm_phase_that_was_killed_was_taken_for_a_whole_one(made, tmp_path, monkeypatch):
+    monkeypatch.setattr("hwprof.search.engine.search.SAVE_EVERY_S", -1.0)
+    stopped, measure = made(tmp_path / "stopped", Quiet(2))
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run(measure)
+    other, measure = made(tmp_path / "other", warm=tmp_path / "stopped" / "warm.safetensors")
+    with pytest.raises(HwprofError, match=r"warm phase that stands at step \d+ of \d+; let that search"):
+        other.run(measure)
+
+
+def test_where_no_network_is_near_the_target_without_se_any_faster_one_is_dressed(made, tmp_path):
+    """It was an error at the end of a long search, though networks with SE were there."""
+    search, _ = made(tmp_path)
+    asked = []
+
+    def scored(low_ms, high_ms):
+        asked.append((low_ms, high_ms))
+        return [{"point": [0], "accuracy": 1.0}] if low_ms == 0.0 else []
+
+    search._scored = scored
+    assert search._bases("candidates", 0.9 * search.settings.target_ms) == [(0,)]
+    assert [low > 0 for low, _ in asked] == [True, True, False]
+    search._scored = lambda low_ms, high_ms: []
+    with pytest.raises(SpaceError, match=r"has no network of .* ms or less"):
+        search._bases("larger", search.settings.target_ms)
+
+
+def test_points_that_skip_one_or_the_other_of_equal_blocks_were_measured_twice(space_file):
+    space = load_space(str(space_file))
+    off = next(i for i, choice in enumerate(space.positions[1].choices) if not choice.ops)
+    points = [(0, 0, off, 0, 0, 0), (0, off, 0, 0, 0, 0), (0, 0, 0, 0, 0, 0)]
+    assert space.point_ops(points[0]) == space.point_ops(points[1])
+    found = dressed_networks(
+        space, points, points[2], (), count=3, price=lambda some: [1.0] * len(some), target_ms=2.0
+    )
+    assert found == [points[0], points[2]]
+
+
+def test_a_network_is_trained_in_float32_whatever_its_rows_are_of(made, tmp_path):
+    search, _ = made(tmp_path)
+    search.space = search.space.with_options(4, "float16")
+    ops = search._network((0,) * len(search.space.positions)).ops
+    assert {(op.dtype, op.shape[0]) for op in ops} == {("float32", 1)}
+
+
+def test_weights_that_are_no_numbers_replaced_the_good_checkpoint(made, whole, tmp_path):
+    search, measure = made(whole)
+    network = search.run(measure).network
+    batches = search._batches(search.splits.train)
+    training = NetworkTraining(network, batches, network_recipe(2, 16))
+    training.save(tmp_path / "n.safetensors")
+    before = (tmp_path / "n.safetensors").read_bytes()
+    with torch.no_grad():
+        next(iter(network.parameters())).fill_(float("nan"))
+    with pytest.raises(HwprofError, match="is not finite after step 0 of the network's training"):
+        training.save(tmp_path / "n.safetensors")
+    assert (tmp_path / "n.safetensors").read_bytes() == before
+    training.step = 2
+    training._train_step = lambda: torch.zeros(())
+    training.step = 1
+    with pytest.raises(HwprofError, match="is not finite after step 2"):
+        list(training.run())
 
 
 def test_space_without_se_has_no_features(space_file):

@@ -224,7 +224,7 @@ def test_a_damaged_checkpoint_is_one_line(
         "missing": b"",
         "text": b"no tensors here",
         "cut": content[: len(content) // 2],
-        "version": content.replace(rb"\"version\": 1", rb"\"version\": 9"),
+        "version": content.replace(rb"\"version\": 2", rb"\"version\": 9"),
     }[damage]
     assert changed != content
     path.write_bytes(changed)
