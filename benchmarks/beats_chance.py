@@ -28,6 +28,7 @@ from common import print_table, write_result
 from numpy.typing import NDArray
 
 from hwprof.lut import load_lut
+from hwprof.search.engine.settings import SCHEDULES
 from hwprof.search.evolution import evolve
 from hwprof.search.largest import additive_costs
 from hwprof.space import load_space
@@ -77,15 +78,12 @@ def train(chosen: argparse.Namespace, task: Path) -> None:
 
     from hwprof.search.data import Batches, evaluation_batches, load_images
     from hwprof.search.engine.retraining import NetworkTraining, network_recipe
-    from hwprof.search.engine.settings import SCHEDULES
     from hwprof.search.supernet import Network, correct_predictions, recalibrate
 
     torch.set_num_threads(1)
     space = load_space(chosen.space)
     wanted = json.loads(task.read_text())
-    schedule = SCHEDULES[chosen.size]
-    if chosen.epochs is not None:
-        schedule = replace(schedule, train_epochs=chosen.epochs)
+    schedule = replace(SCHEDULES[chosen.size], train_epochs=wanted["epochs"])
     height, width = space.input_shape[2:]
     splits = load_images(Path(chosen.data), (height, width), limit=schedule.images).to(chosen.device)
     network = Network(space.point_ops(wanted["point"]), seed=wanted["seed"]).to(chosen.device)
@@ -165,7 +163,10 @@ def main() -> None:
     parser.add_argument("--space", default="s3nas-cifar")
     parser.add_argument("--data", required=True)
     parser.add_argument("--size", default="reduced")
-    parser.add_argument("--epochs", type=float, help="of each training, in place of the size's")
+    parser.add_argument(
+        "--epochs", type=float, nargs="+",
+        help="of the trainings at each target, in place of the size's",
+    )  # fmt: skip
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--target-share", type=float, nargs="+", default=[0.2, 0.1, 0.35])
     parser.add_argument("--jobs", type=int, default=2)
@@ -183,19 +184,23 @@ def main() -> None:
     entries: list[dict[str, Any]] = []
     tasks: list[Path] = []
     warms: dict[int, Path] = {}
-    for number, share in enumerate(chosen.target_share):
+    own = SCHEDULES[chosen.size].train_epochs
+    all_epochs = chosen.epochs or [own] * len(chosen.target_share)
+    for number, (share, epochs) in enumerate(zip(chosen.target_share, all_epochs, strict=True)):
         target_ms = round(costs.fastest_ms + share * (costs.slowest_ms - costs.fastest_ms), 4)
         for seed in range(3) if number == 0 else range(1):
             told = find(chosen, target_ms, seed, warms.get(seed))
             folder = chosen.work / f"target{target_ms:g}-seed{seed}"
             warms.setdefault(seed, folder / "warm.safetensors")
             task = folder / "train.json"
-            task.write_text(json.dumps({"point": told["point"], "seed": seed}))
+            task.write_text(json.dumps({"point": told["point"], "seed": seed, "epochs": epochs}))
             tasks.append(task)
-            entries.append({"target_ms": target_ms, "seed": seed, "task": task, "told": told})
+            entries.append(
+                {"target_ms": target_ms, "seed": seed, "epochs": epochs, "task": task, "told": told}
+            )
         for place, point in enumerate(random_points(chosen, target_ms, 100 + number)):
             task = chosen.work / f"target{target_ms:g}-random{place}.json"
-            task.write_text(json.dumps({"point": point, "seed": place}))
+            task.write_text(json.dumps({"point": point, "seed": place, "epochs": epochs}))
             tasks.append(task)
     if not train_all(chosen, tasks, deadline):
         left = sum(not task.with_suffix(".done").exists() for task in tasks)
@@ -212,7 +217,8 @@ def main() -> None:
             name: entry["told"][name]
             for name in ("predicted_ms", "measured_ms", "parameters", "flops", "point", "minutes")
         }
-        searches.append({"target_ms": target_ms, "seed": entry["seed"], **told, **made})
+        about = {name: entry[name] for name in ("target_ms", "seed", "epochs")}
+        searches.append({**about, **told, **made})
         lines.append(
             (
                 f"{target_ms:g} ms, seed {entry['seed']}",
@@ -222,7 +228,7 @@ def main() -> None:
                 f"{made['gain_interval'][1]:+.2%}]",
             )
         )
-    write_result(chosen.out, {"size": chosen.size, "epochs": chosen.epochs, "searches": searches})
+    write_result(chosen.out, {"size": chosen.size, "searches": searches})
     print_table("found networks against random ones of equal latency", lines)
 
 
