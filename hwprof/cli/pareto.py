@@ -90,10 +90,12 @@ def pareto(
     measured = None
     if path is not None and table is not None:
         measured = _measured_table(path, table, wanted, statistic, allow_unstable)
+        if shortlist:
+            measured.check_measuring()
     energy = None
-    if table is not None and ENERGY in (name.removeprefix(LARGER) for name in names):
+    if table is not None and measured is not None and ENERGY in (n.removeprefix(LARGER) for n in names):
         energy = table_energy(
-            table, _space(wanted), wanted.environment_id, wanted.cache or "warm",
+            table, measured.space, measured.environment_id, measured.cache,
             allow_unstable=allow_unstable,
         )  # fmt: skip
     quantities, decisions = _sources(wanted, measured, energy, replay_path)
@@ -162,7 +164,7 @@ def _sources(
     from hwprof.search.discrete.quantities import Quantities
     from hwprof.search.discrete.replay import read_replay
 
-    space = _space(wanted)
+    space = _space(wanted) if measured is None else measured.space
     price = None if measured is None else measured.latency.price
     latency = None if price is None else lambda point: float(price([point])[0])
     replay = None if replay_path is None else read_replay(replay_path, space)

@@ -97,4 +97,4 @@ def test_the_current_folder_is_refused_before_the_fit(table, tmp_path, monkeypat
 def test_a_seed_below_0_is_a_usage_error(arguments):
     result = CliRunner().invoke(cli, [*arguments, "--seed", "-1"])
     assert result.exit_code == 2
-    assert "-1 is not in the range x>=0" in result.output
+    assert "-1 is not in the range 0<=x<=" in result.output

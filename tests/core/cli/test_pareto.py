@@ -225,4 +225,4 @@ def test_a_negative_seed_is_a_wrong_option(tmp_path):
         "--space", "tiny", "--objectives", "parameters", "--seed", -1, "--out", tmp_path / "front"
     )
     assert done.exit_code == 2, done.output
-    assert "x>=0" in done.output
+    assert "-1 is not in the range 0<=x<=" in done.output
