@@ -139,13 +139,15 @@ def search(
 
 @contextlib.contextmanager
 def _filled(folder: Path) -> Iterator[None]:
-    """A folder, made now so that a long search does not end without one; gone again if nothing came."""
-    from hwprof.search.engine.folder import make_folder
+    """A folder, made now so that a long search does not end without one; gone again if nothing came. No
+    other search is in it meanwhile."""
+    from hwprof.search.engine.folder import alone, make_folder
 
     was_there = folder.exists()
     make_folder(folder)
     try:
-        yield
+        with alone(folder):
+            yield
     finally:
         if not was_there:
             with contextlib.suppress(OSError):  # it is not empty

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hwprof.errors import HwprofError
+from hwprof.lut.files import NO_LOCKS
 from hwprof.search.supernet.files import replace_file
 
 SETTINGS = "search.json"
@@ -98,6 +101,31 @@ def make_folder(path: Path) -> None:
             f"folder {path} cannot be made ({error.strerror or error}); give --out a folder that you "
             "can write to"
         ) from None
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """A folder that is there, with no other process under this lock in it; it ends with the process.
+
+    Raises:
+        HwprofError: another one has it.
+    """
+    import fcntl  # here, so that the package can be imported where there is no fcntl
+
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise HwprofError(
+                f"another search works in {path}; wait for it, stop it, or give another --out"
+            ) from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+        yield
+    finally:
+        os.close(folder)
 
 
 def _read(path: Path) -> Any:

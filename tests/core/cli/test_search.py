@@ -15,6 +15,7 @@ from hwprof.build import BuildOptions, build_lut
 from hwprof.cli.main import cli
 from hwprof.errors import HwprofError
 from hwprof.lut import load_lut
+from hwprof.search.engine.folder import alone
 from hwprof.search.scale import read_found
 
 
@@ -134,6 +135,16 @@ def test_a_proxy_replaced_what_another_search_had_found(table, tmp_path):
     assert "holds a search with target_ms 0.06, this one has 0.07" in str(other.exception)
     assert (tmp_path / "found" / "found.json").read_bytes() == before
     assert run(*common, "--target-ms", 0.06).exit_code == 0
+
+
+def test_two_searches_in_one_folder_wrote_over_each_other(table, tmp_path):
+    with alone(tmp_path):
+        done = run(
+            "--space", "tiny", "--lut", table, "--proxy", "params", "--target-ms", 0.06, "--out",
+            tmp_path,
+        )  # fmt: skip
+    assert f"another search works in {tmp_path}; wait for it" in str(done.exception)
+    assert list(tmp_path.iterdir()) == []
 
 
 CALLS = []
