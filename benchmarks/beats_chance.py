@@ -3,10 +3,11 @@
     python benchmarks/beats_chance.py --lut lut.parquet --data cifar10.parquet --work FOLDER \\
         --out benchmarks/results/beats_chance.json
 
-At each target: networks that `hwprof search` finds (three seeds at the first target, one at the
-others), and ten random networks within 3 % of the target by the table, all trained alike from scratch on
-the same images. Accuracy is that of the test images, which chose nothing. Goal: above the 75th
-percentile of the random networks, and above their mean by more than the paired 95 % interval.
+At each target: networks that `hwprof search` finds (three seeds at the first target, one at the others,
+and that of the most parameters, `--proxy params`), and ten random networks within 3 % of the target by
+the table, all trained alike from scratch on the same images. Accuracy is that of the test images, which
+chose nothing. Goal: above the 75th percentile of the random networks, and above their mean by more than
+the paired 95 % interval.
 
 `--jobs` networks are trained at once; FOLDER keeps each one's result, so that a killed or timed-out run
 (`--budget-s`) goes on. About three hours on two cores at `--size reduced`.
@@ -37,22 +38,26 @@ RANDOM = 10
 SPREAD = 0.03
 
 
-def find(chosen: argparse.Namespace, target_ms: float, seed: int, warm: Path | None) -> dict[str, Any]:
-    """One `hwprof search` without its last training: all networks are trained by `train` alike."""
-    folder = chosen.work / f"target{target_ms:g}-seed{seed}"
+def find(chosen: argparse.Namespace, target_ms: float, folder: Path, *own: str) -> dict[str, Any]:
+    """One `hwprof search`, with options of its own."""
     if (folder / "found.json").exists():
         told: dict[str, Any] = json.loads((folder / "found.json").read_text())
         return told
     command = [sys.executable, "-m", "hwprof", "search", "--space", chosen.space, "--json"]
-    command += ["--lut", str(chosen.lut), "--target-ms", str(target_ms), "--data", chosen.data]
-    command += ["--size", chosen.size, "--seed", str(seed), "--out", str(folder)]
-    command += ["--train-epochs", "0", "--allow-unstable", "--device", chosen.device]
-    command += ["--warm", str(warm)] if warm is not None else []
+    command += ["--lut", str(chosen.lut), "--target-ms", str(target_ms), "--out", str(folder)]
+    command += ["--allow-unstable", *own]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(command)} ended with exit code {done.returncode}")
     told = json.loads(done.stdout)
     return told
+
+
+def search(chosen: argparse.Namespace, seed: int, warm: Path | None) -> list[str]:
+    """Options of S3NAS's search without its last training: all networks are trained by `train` alike."""
+    own = ["--data", chosen.data, "--size", chosen.size, "--seed", str(seed)]
+    own += ["--train-epochs", "0", "--device", chosen.device]
+    return own + (["--warm", str(warm)] if warm is not None else [])
 
 
 def random_points(chosen: argparse.Namespace, target_ms: float, seed: int) -> list[list[int]]:
@@ -188,16 +193,20 @@ def main() -> None:
     all_epochs = chosen.epochs or [own] * len(chosen.target_share)
     for number, (share, epochs) in enumerate(zip(chosen.target_share, all_epochs, strict=True)):
         target_ms = round(costs.fastest_ms + share * (costs.slowest_ms - costs.fastest_ms), 4)
-        for seed in range(3) if number == 0 else range(1):
-            told = find(chosen, target_ms, seed, warms.get(seed))
-            folder = chosen.work / f"target{target_ms:g}-seed{seed}"
-            warms.setdefault(seed, folder / "warm.safetensors")
+        for seed in [*range(3 if number == 0 else 1), None]:
+            # The last one is the network of the most parameters: a search that trains nothing.
+            source = "params" if seed is None else f"seed{seed}"
+            folder = chosen.work / f"target{target_ms:g}-{source}"
+            own = ["--proxy", "params", "--shortlist", "1"]
+            if seed is not None:
+                own = search(chosen, seed, warms.get(seed))
+                warms.setdefault(seed, folder / "warm.safetensors")
+            told = find(chosen, target_ms, folder, *own)
             task = folder / "train.json"
-            task.write_text(json.dumps({"point": told["point"], "seed": seed, "epochs": epochs}))
+            task.write_text(json.dumps({"point": told["point"], "seed": seed or 0, "epochs": epochs}))
             tasks.append(task)
-            entries.append(
-                {"target_ms": target_ms, "seed": seed, "epochs": epochs, "task": task, "told": told}
-            )
+            about = {"target_ms": target_ms, "source": source, "epochs": epochs}
+            entries.append({"about": about, "task": task, "told": told})
         for place, point in enumerate(random_points(chosen, target_ms, 100 + number)):
             task = chosen.work / f"target{target_ms:g}-random{place}.json"
             task.write_text(json.dumps({"point": point, "seed": place, "epochs": epochs}))
@@ -208,20 +217,19 @@ def main() -> None:
         return
     searches, lines = [], []
     for entry in entries:
-        target_ms = entry["target_ms"]
+        target_ms = entry["about"]["target_ms"]
         others = [
             right_of(task) for task in tasks if task.name.startswith(f"target{target_ms:g}-random")
         ]
         made = compare(right_of(entry["task"]), others)
         told = {
-            name: entry["told"][name]
+            name: entry["told"].get(name)
             for name in ("predicted_ms", "measured_ms", "parameters", "flops", "point", "minutes")
         }
-        about = {name: entry[name] for name in ("target_ms", "seed", "epochs")}
-        searches.append({**about, **told, **made})
+        searches.append({**entry["about"], **told, **made})
         lines.append(
             (
-                f"{target_ms:g} ms, seed {entry['seed']}",
+                f"{target_ms:g} ms, {entry['about']['source']}",
                 f"{made['accuracy']:.2%}",
                 f"random {made['random_mean']:.2%}, 75th {made['random_percentile_75']:.2%}, gain "
                 f"{made['gain_over_mean']:+.2%} [{made['gain_interval'][0]:+.2%}, "
