@@ -42,8 +42,8 @@ def search_by_proxy(
         score = Objectives([user_objective(proxy, measured.space, larger_is_better=True)])
         function = objective_sha256(proxy)
     asked = {
-        **asdict(settings), "schedule": None, "space_hash": measured.space.space_hash, "proxy": proxy,
-        "function": function, **measured.sources(),
+        "proxy": proxy, "function": function, **asdict(settings), "schedule": None,
+        "space_hash": measured.space.space_hash, **measured.sources(),
     }  # fmt: skip
     own = SearchFolder(folder)
     own.check(asked)
