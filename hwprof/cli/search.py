@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from math import isfinite
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hwprof.cli.searching import Curves, MeasuredTable, about, latencies, shortlist_lines, shortlist_of
-from hwprof.cli.validation import is_given, narrowing, seed_option
+from hwprof.cli.validation import given_options, narrowing, seed_option
 from hwprof.errors import BackendUnavailable, HwprofError
 
 if TYPE_CHECKING:
@@ -100,8 +100,8 @@ def search(
         )
     if train_epochs is not None and not isfinite(train_epochs):
         raise click.UsageError(f"--train-epochs must be a number, 0 or more, got {train_epochs}")
-    if proxy is not None:
-        _refuse_given(OF_TRAINING, "--proxy, which trains nothing")
+    if proxy is not None and (unused := given_options(click.get_current_context(), OF_TRAINING)):
+        raise click.UsageError(f"{unused[0]} is of no use with --proxy, which trains nothing")
     wanted = Wanted(**narrowed)
     if wanted.space is None:
         raise click.UsageError("give --space, the search space of the table's rows")
@@ -152,14 +152,6 @@ def _filled(folder: Path) -> Iterator[None]:
         if not was_there:
             with contextlib.suppress(OSError):  # it is not empty
                 folder.rmdir()
-
-
-def _refuse_given(names: Sequence[str], where: str) -> None:
-    """Raise for an option that was typed and is of no use."""
-    context = click.get_current_context()
-    for name in names:
-        if is_given(context, name):
-            raise click.UsageError(f"--{name.replace('_', '-')} is of no use with {where}")
 
 
 def _require_packages() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,7 +157,7 @@ def validate(
       hwprof validate lut.parquet --rebuild 20
     """
     if rebuild is not None:
-        if given := [f"--{name.replace('_', '-')}" for name in OF_NETWORKS if is_given(context, name)]:
+        if given := given_options(context, OF_NETWORKS):
             raise click.UsageError(
                 f"--rebuild measures rows, not networks: leave out {', '.join(given)}"
             )
@@ -210,9 +210,13 @@ def _interruptible(context: click.Context) -> Iterator[None]:
         context.exit(INTERRUPTED)
 
 
-def is_given(context: click.Context, name: str) -> bool:
-    """Whether an option was typed."""
-    return context.get_parameter_source(name) is not ParameterSource.DEFAULT
+def given_options(context: click.Context, names: Sequence[str]) -> list[str]:
+    """Those of some options that were typed, as they are typed."""
+    return [
+        f"--{name.replace('_', '-')}"
+        for name in names
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT
+    ]
 
 
 def _wanted(narrowed: dict[str, Any]) -> Wanted:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from math import isfinite
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -20,9 +19,10 @@ def made_of(kind: type[T], data: Mapping[str, Any]) -> T:
     Raises:
         TypeError, ValueError: they are not; numbers must be finite, counts 0 or more.
     """
-    if set(data) != {field.name for field in fields(kind)}:  # type: ignore[arg-type]
+    types = get_type_hints(kind)
+    if set(data) != set(types):
         raise ValueError(f"fields of {kind.__name__}")
-    for name, wanted in get_type_hints(kind).items():
+    for name, wanted in types.items():
         if not _is(data[name], wanted):
             raise ValueError(f"{name} of {kind.__name__} is {str(data[name])[:40]!r}")
     return kind(**data)

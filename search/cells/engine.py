@@ -4,8 +4,7 @@ each part leaves a file in the folder."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -118,18 +117,18 @@ class LatencyAwareDarts:
         Raises:
             HwprofError: no network is at the target, or a part failed; what is done stays.
         """
-        with self._timed("search"):
+        with self.folder.timed("search"):
             points = [
                 tuple(entry["point"]) for entry in self.folder.part("candidates", self._candidates)
             ]
-        with self._timed("measure"):
+        with self.folder.timed("measure"):
             shortlist = self.folder.part("shortlist", lambda: measure(points))
         # The weight of LA-DARTS knows no target: its likeliest network is the one it found.
         chosen = 0
         if self.settings.loss != "weighted":
             chosen = choose([entry["measured_ms"] for entry in shortlist], self.settings)
         point = tuple(shortlist[chosen]["point"])
-        with self._timed("train"):
+        with self.folder.timed("train"):
             network = self._train(point)
         test = evaluation_batches(self.splits.test, self.splits.normalisation)
         right = correct_predictions(network, test)
@@ -210,11 +209,3 @@ class LatencyAwareDarts:
     def _batches(self, images: Images, seed: int) -> Batches:
         size = min(self.schedule.batch_size, len(images))
         return Batches(images, self.splits.normalisation, size, seed=seed)
-
-    @contextmanager
-    def _timed(self, part: str) -> Iterator[None]:
-        start = time.monotonic()
-        try:
-            yield
-        finally:
-            self.folder.spend("minutes", part, (time.monotonic() - start) / 60)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,15 @@ class SearchFolder:
     def replace(self, name: str, entries: Sequence[Mapping[str, Any]]) -> None:
         """What a part found, in place of what it had."""
         _write(self.path / f"{name}.json", [dict(entry) for entry in entries])
+
+    @contextlib.contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Adds the block to the minutes that a part took, also where it is interrupted."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.spend("minutes", part, (time.monotonic() - start) / 60)
 
     def spend(self, what: str, part: str, amount: float) -> None:
         """Add to what a part took, over all runs in this folder."""

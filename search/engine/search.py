@@ -346,11 +346,8 @@ class SuperkernelSearch:
         )  # fmt: skip
 
     def _timed(self, part: str, work: Callable[[], Result]) -> Result:
-        start = time.monotonic()
-        try:
+        with self.folder.timed(part):
             return work()
-        finally:
-            self.folder.spend("minutes", part, (time.monotonic() - start) / 60)
 
     def _recalibrate(self, network: Network, batches: Batches) -> None:
         """BatchNorm statistics of the weights as they are at last: a running mean with momentum 0.01
